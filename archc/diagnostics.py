@@ -1,0 +1,54 @@
+"""What archc says about a spec: data here, drawn by `archc.report`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from archc.source import Span
+
+
+@dataclass(frozen=True)
+class Label:
+    """A place in a spec with a few words about it."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One finding.
+
+    `label` is the cause, written under the caret; `related` are the places where what was expected comes
+    from; `notes` explain and `helps` say how to mend it.
+    """
+
+    code: str
+    message: str
+    span: Span | None = None
+    label: str = ""
+    related: tuple[Label, ...] = ()
+    notes: tuple[str, ...] = ()
+    helps: tuple[str, ...] = ()
+    severity: str = "error"
+
+
+class ArchError(Exception):
+    """Raised at the end of a stage with everything that the stage found."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("; ".join(f"{d.code}: {d.message}" for d in self.diagnostics))
+
+
+def fail(code: str, message: str, span: Span | None = None, label: str = "", **more: tuple) -> ArchError:
+    """An `ArchError` with one diagnostic, to be raised by the caller."""
+    return ArchError([Diagnostic(code, message, span, label, **more)])
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """A help line naming the known word closest to `name`, if one is close."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return (f"did you mean `{close[0]}`?",) if close else ()

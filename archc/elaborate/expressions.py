@@ -1,0 +1,410 @@
+"""What an expression stands for: numbers are computed, tensors become statements of the frame."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from archc.diagnostics import ArchError, did_you_mean, fail
+from archc.elaborate import calls
+from archc.elaborate.frame import Scope
+from archc.elaborate.scalars import CONSTANTS, FUNCTIONS, Unknown, call_function, from_value, operate, translate
+from archc.elaborate.values import (
+    POISON,
+    ComponentRef,
+    Deferred,
+    FnRef,
+    Many,
+    Module,
+    OpRef,
+    Poison,
+    Recipe,
+    kind_of,
+)
+from archc.ir.graph import Value
+from archc.ir.sym import Apply, Comprehension, Const, Extent, FnDef, Scalar, Sym, Var, apply, const
+from archc.ops.base import parameters
+from archc.ops.table import NEGATIVE, NOT, OPERATIONS, OPERATORS, PICK
+from archc.syntax import tree
+from archc.where.paths import PATHS, Path
+from archc.where.regions import REGIONS, Region
+
+
+def evaluate(expr: tree.Expr, scope: Scope) -> Any:
+    """The value of an expression. Raises ArchError; a poisoned operand gives POISON in silence."""
+    match expr:
+        case tree.Paren(expr=inner):
+            return evaluate(inner, scope)
+        case tree.Number(value=value) | tree.Constant(value=value) | tree.String(value=value):
+            return Scalar(value, Const(value))
+        case tree.Name():
+            return lookup(expr, scope)
+        case tree.ListExpr(items=items):
+            return _collect([evaluate(item, scope) for item in items], False)
+        case tree.TupleExpr(items=items):
+            return _collect([evaluate(item, scope) for item in items], True)
+        case tree.Comprehension():
+            return _comprehension(expr, scope)
+        case tree.Unary(op=op, operand=operand):
+            return _unary(op, operand, expr, scope)
+        case tree.Binary(op=op, left=left, right=right):
+            if op in ("and", "or"):
+                return _logic(op, left, right, expr, scope)
+            return binary(op, evaluate(left, scope), evaluate(right, scope), expr, scope)
+        case tree.Compare():
+            return _compare(expr, scope)
+        case tree.Conditional():
+            return _conditional(expr, scope)
+        case tree.Call():
+            return calls.call(expr, scope, None, None)
+        case tree.Pipe(left=left, right=right):
+            return calls.pipe(evaluate(left, scope), right, expr, scope)
+        case tree.Labelled(label=label, call=inner):
+            if isinstance(inner, tree.Call):
+                return calls.call(inner, scope, None, label)
+            raise fail("E0218", f"the label `{label}` stands before something that is not a call", expr.span, help_label(label))
+        case tree.Index():
+            return _index(expr, scope)
+        case tree.Attribute(value=value, name=name):
+            return _attribute(evaluate(value, scope), name, expr, scope)
+    raise AssertionError(expr)
+
+
+def help_label(label: str) -> str:
+    return f"a label names the weights of one call, as in `x |> {label}: conv(C, 1)`"
+
+
+def _collect(items: list[Any], is_tuple: bool) -> Any:
+    if any(isinstance(item, Poison) for item in items):
+        return POISON
+    if all(isinstance(item, Scalar) for item in items) and not is_tuple:
+        return Scalar(tuple(items), Apply("list", tuple(item.sym for item in items)))
+    return Many(tuple(items), is_tuple)
+
+
+# ---- names
+
+
+def lookup(name: tree.Name, scope: Scope) -> Any:
+    """What a name stands for. Raises ArchError E0201 with the closest known name."""
+    found = find(name.name, scope)
+    if found is not None:
+        return found
+    known = [*scope.env, *scope.file.names, *OPERATIONS, *REGIONS, *PATHS, *FUNCTIONS, *CONSTANTS]
+    raise fail("E0201", f"nothing is called `{name.name}` here", name.span, "unknown name", helps=did_you_mean(name.name, known))
+
+
+def find(name: str, scope: Scope) -> Any:
+    if name in scope.env:
+        return scope.env[name]
+    if name in scope.file.names:
+        return scope.file.names[name]
+    if name in CONSTANTS:
+        return Scalar(CONSTANTS[name], Const(CONSTANTS[name]))
+    if name in REGIONS and not any(p.required for p in parameters(REGIONS[name])):
+        return REGIONS[name]()
+    if name in OPERATIONS:
+        return OpRef(OPERATIONS[name])
+    return None
+
+
+def find_callable(name: str, scope: Scope) -> Any:
+    """What a name stands for where it is called: a number of the same name does not hide an operation or component."""
+    local = scope.env.get(name)
+    if local is not None and not isinstance(local, (Scalar, Value, Many)):
+        return local
+    if name in scope.file.names:
+        return scope.file.names[name]
+    if name in OPERATIONS:
+        return OpRef(OPERATIONS[name])
+    return local
+
+
+# ---- arithmetic
+
+
+def _unary(op: str, operand: tree.Expr, expr: tree.Unary, scope: Scope) -> Any:
+    value = evaluate(operand, scope)
+    match value:
+        case Poison():
+            return POISON
+        case Scalar():
+            return operate("neg" if op == "-" else op, [value], expr.span)
+        case Path() if op == "-":
+            return -value
+        case Value():
+            return calls.apply_op(NEGATIVE if op == "-" else NOT, [value], {}, None, expr.span, scope)
+    raise fail("E0206", f"`{op}` works on numbers and tensors, not on {kind_of(value)}", expr.span)
+
+
+def binary(op: str, left: Any, right: Any, expr: tree.Expr, scope: Scope) -> Any:
+    """`left op right` for numbers, tensors, regions, lists."""
+    if isinstance(left, Poison) or isinstance(right, Poison):
+        return POISON
+    if isinstance(left, Scalar) and isinstance(right, Scalar):
+        return operate(op, [left, right], expr.span)
+    if isinstance(left, Region) and (isinstance(right, Region) and op in "+-*" or isinstance(right, Value) and op == "&"):
+        return {"+": operator.add, "-": operator.sub, "*": operator.mul, "&": operator.and_}[op](left, right)
+    if op == "+" and any(isinstance(v, Many) for v in (left, right)):
+        parts = [_items(v) for v in (left, right)]
+        if parts[0] is not None and parts[1] is not None:
+            return Many(parts[0] + parts[1])
+    tensors = [v for v in (left, right) if isinstance(v, Value)]
+    if isinstance(left, Deferred) and tensors:
+        left = calls.settle_deferred(left, tensors[0], scope)
+    if isinstance(right, Deferred) and tensors:
+        right = calls.settle_deferred(right, tensors[0], scope)
+    if tensors and all(isinstance(v, (Value, Scalar)) for v in (left, right)) and op in OPERATORS:
+        sides = {name: v for name, v in (("left", left), ("right", right)) if isinstance(v, Scalar)}
+        operands = [v for v in (left, right) if isinstance(v, Value)]
+        for side in sides.values():
+            if isinstance(side.value, (str, tuple, type(None))):
+                raise fail("E0206", f"`{op}` works on tensors and numbers, not on {kind_of(side)}", expr.span)
+        return calls.apply_op(OPERATORS[op], operands, sides, None, expr.span, scope)
+    raise fail("E0206", f"`{op}` does not work between {kind_of(left)} and {kind_of(right)}", expr.span)
+
+
+def _items(value: Any) -> tuple[Any, ...] | None:
+    match value:
+        case Many(items=items):
+            return items
+        case Scalar(value=tuple() as items):
+            return items
+    return None
+
+
+def _logic(op: str, left: tree.Expr, right: tree.Expr, expr: tree.Binary, scope: Scope) -> Any:
+    first = evaluate(left, scope)
+    if isinstance(first, Scalar):
+        if isinstance(first.value, Unknown):
+            second = evaluate(right, scope)
+            return Scalar(Unknown(op), apply(op, first.sym, second.sym)) if isinstance(second, Scalar) else POISON
+        if bool(first.value) == (op == "or"):
+            sym = symbolic(right, scope)
+            return Scalar(first.value, first.sym if sym is None else apply(op, first.sym, sym))
+        second = evaluate(right, scope)
+        if isinstance(second, Scalar):
+            return Scalar(second.value, apply(op, first.sym, second.sym))
+        return second
+    return binary(op, first, evaluate(right, scope), expr, scope)
+
+
+def _compare(expr: tree.Compare, scope: Scope) -> Any:
+    values = [evaluate(operand, scope) for operand in expr.operands]
+    total: Any = None
+    for op, left, right in zip(expr.ops, values, values[1:], strict=False):
+        if op in ("==", "!=") and any(isinstance(v, Scalar) and v.value is None for v in (left, right)):
+            other = right if isinstance(left, Scalar) and left.value is None else left
+            missing = isinstance(other, Scalar) and other.value is None
+            part: Any = const(missing == (op == "=="))
+            if scope.model is not None:
+                part = scope.model.presence(other, part, op)
+        else:
+            part = binary(op, left, right, expr, scope)
+        total = part if total is None else _both(total, part, expr, scope)
+    return total
+
+
+def _both(left: Any, right: Any, expr: tree.Expr, scope: Scope) -> Any:
+    if isinstance(left, Scalar) and isinstance(right, Scalar):
+        truth = bool(left.value) and bool(right.value)
+        return Scalar(truth, apply("and", left.sym, right.sym))
+    return binary("and", left, right, expr, scope)
+
+
+def truth(condition: Any, expr: tree.Expr) -> bool | None:
+    """A compile-time condition; None where the sizes of the inputs decide. Raises ArchError E0209 for tensors."""
+    if isinstance(condition, Scalar) and not isinstance(condition.value, (str, tuple)):
+        if isinstance(condition.value, Unknown):
+            return None
+        return bool(condition.value)
+    raise fail(
+        "E0209", f"a condition must be known at compile time, and this is {kind_of(condition)}", expr.span,
+        helps=("use `where(condition, a, b)` to choose by the data",),
+    )  # fmt: skip
+
+
+def _conditional(expr: tree.Conditional, scope: Scope) -> Any:
+    condition = evaluate(expr.condition, scope)
+    if isinstance(condition, Poison):
+        return POISON
+    chosen = truth(condition, expr.condition)
+    if chosen is None:
+        raise fail("E0209", "this condition depends on the sizes of the inputs", expr.condition.span,
+                   helps=("write an `if` statement: both arms are then checked",))  # fmt: skip
+    taken, other = (expr.then, expr.otherwise) if chosen else (expr.otherwise, expr.then)
+    value = evaluate(taken, scope)
+    if not isinstance(value, Scalar) or isinstance(condition.sym, Const):
+        return value
+    sym = symbolic(other, scope)
+    if sym is None:
+        return value
+    arms = (value.sym, sym) if chosen else (sym, value.sym)
+    return Scalar(value.value, apply("if", condition.sym, *arms)) if not isinstance(value.value, tuple) else from_value(
+        [item.value for item in value.value], apply("if", condition.sym, *arms)
+    )
+
+
+def symbolic(expr: tree.Expr, scope: Scope) -> Sym | None:
+    """The provenance of an expression that this build does not compute, or None where it is not compile-time arithmetic."""
+
+    def name(text: str) -> Sym:
+        found = scope.env.get(text)
+        if not isinstance(found, Scalar):
+            raise KeyError(text)
+        return found.sym
+
+    try:
+        return translate(expr, name, lambda text: function_named(text, scope))
+    except (KeyError, ArchError):
+        return None
+
+
+def function_named(name: str, scope: Scope) -> FnDef | None:
+    found = find_callable(name, scope)
+    return found.definition if isinstance(found, FnRef) else None
+
+
+# ---- lists
+
+
+def _comprehension(expr: tree.Comprehension, scope: Scope) -> Any:
+    iterable = evaluate(expr.iterable, scope)
+    if isinstance(iterable, Poison):
+        return POISON
+    saved = dict(scope.env)
+    results = []
+    for number, item in enumerate(items_of(iterable, expr.iterable)):
+        bind_targets(expr.targets, item, expr, scope, Const(number) if not isinstance(iterable, Scalar) else None)
+        results.append(evaluate(expr.expr, scope))
+    scope.env.clear()
+    scope.env.update(saved)
+    collected = _collect(results, False)
+    if isinstance(collected, Scalar) and isinstance(iterable, Scalar) and not isinstance(iterable.sym, Const):
+        def name(text: str) -> Sym:
+            if text in expr.targets:
+                return Var(text)
+            found = scope.env.get(text)
+            if not isinstance(found, Scalar):
+                raise KeyError(text)
+            return found.sym
+
+        try:
+            inner = translate(expr.expr, name, lambda text: function_named(text, scope))
+        except KeyError:
+            return collected
+        return from_value([item.value for item in collected.value], Comprehension(inner, expr.targets, iterable.sym))
+    return collected
+
+
+def items_of(value: Any, expr: tree.Expr) -> tuple[Any, ...]:
+    """The items of a list. Raises ArchError E0208 for anything else."""
+    items = _items(value)
+    if items is None:
+        raise fail("E0208", f"a list is needed here, and this is {kind_of(value)}", expr.span,
+                   helps=("`range(n)` counts from 0 to n - 1",) if isinstance(value, Scalar) else ())  # fmt: skip
+    return items
+
+
+def bind_targets(targets: tuple[str, ...], item: Any, expr: tree.Node, scope: Scope, number: Sym | None = None) -> None:
+    """Bind the names of a `for` to one item; several names take the item apart."""
+    if len(targets) == 1:
+        parts: tuple[Any, ...] = (item,)
+    else:
+        parts = _items(item) or ()
+        if len(parts) != len(targets):
+            raise fail("E0208", f"{len(targets)} names for an item of {len(parts) or 'no'} parts", expr.span)
+    for name, part in zip(targets, parts, strict=True):
+        scope.env[name] = part
+
+
+def _index(expr: tree.Index, scope: Scope) -> Any:
+    value = evaluate(expr.value, scope)
+    if isinstance(value, Poison):
+        return POISON
+    if isinstance(value, Value):
+        for subscript in expr.subscripts:
+            value = _pick(value, subscript, expr, scope)
+        return value
+    items = _items(value)
+    if items is None:
+        raise fail("E0208", f"{kind_of(value)} cannot be indexed", expr.span)
+    if len(expr.subscripts) != 1 or expr.subscripts[0].axis is not None:
+        raise fail("E0208", "a list takes one index, without an axis", expr.span)
+    index = expr.subscripts[0].index
+    if isinstance(index, tree.Slice):
+        bounds = [None if b is None else whole(evaluate(b, scope), b) for b in (index.start, index.stop)]
+        plain = [b.value if b is not None else None for b in bounds]
+        chosen = items[plain[0] : plain[1]]
+        if isinstance(value, Scalar):
+            return Scalar(chosen, apply("slice", value.sym, *(Const(None) if b is None else b.sym for b in bounds)))
+        return Many(chosen)
+    position = whole(evaluate(index, scope), index)
+    if not -len(items) <= position.value < len(items):
+        raise fail("E0211", f"there is no item {position.value}: the list has {len(items)}", index.span,
+                   f"0 to {len(items) - 1} are legal" if items else "the list is empty")  # fmt: skip
+    item = items[position.value]
+    if isinstance(item, Scalar) and isinstance(value, Scalar):
+        if isinstance(position.sym, Const) and isinstance(value.sym, Apply) and value.sym.op == "list":
+            return item
+        return from_value(_raw(item), apply("index", value.sym, position.sym))
+    return item
+
+
+def _raw(item: Scalar) -> Any:
+    return [_raw(i) for i in item.value] if isinstance(item.value, tuple) else item.value
+
+
+def whole(value: Any, expr: tree.Expr) -> Scalar:
+    """A whole number known at compile time. Raises ArchError E0206."""
+    if isinstance(value, Scalar) and isinstance(value.value, int) and not isinstance(value.value, bool):
+        return value
+    raise fail("E0206", f"a whole number is needed here, and this is {kind_of(value)}", expr.span)
+
+
+def _pick(value: Value, subscript: tree.Subscript, expr: tree.Index, scope: Scope) -> Any:
+    axis = subscript.axis
+    if axis is None:
+        raise fail("E0208", "a tensor is indexed by axis name", subscript.span, "which axis?",
+                   helps=(f"write `[{value.type.names[-1] if value.type.names else 'C'}=...]`",))  # fmt: skip
+    fields: dict[str, Any] = {"axis": axis}
+    if isinstance(subscript.index, tree.Slice):
+        for name, bound in (("start", subscript.index.start), ("stop", subscript.index.stop)):
+            if bound is not None:
+                fields[name] = evaluate(bound, scope)
+    else:
+        index = evaluate(subscript.index, scope)
+        fields["list" if isinstance(index, Scalar) and isinstance(index.value, tuple) else "index"] = index
+    for name, given in fields.items():
+        if isinstance(given, Poison):
+            return POISON
+        if name != "axis" and not isinstance(given, Scalar):
+            raise fail("E0111", "a tensor's value is used as an index", subscript.span,
+                       helps=("use `gather(x, index, AXIS)` to read at computed places",))  # fmt: skip
+    return calls.apply_op(PICK, [value], fields, None, expr.span, scope)
+
+
+# ---- attributes
+
+
+def _attribute(value: Any, name: str, expr: tree.Attribute, scope: Scope) -> Any:
+    if isinstance(value, Poison):
+        return POISON
+    if not isinstance(value, Value):
+        raise fail("E0207", f"{kind_of(value)} has no sizes", expr.span, f"`.{name}` reads the size of a tensor's axis")
+    if name not in value.type:
+        raise fail("E0302", f"{value.type} has no axis `{name}`", expr.span,
+                   helps=did_you_mean(name, value.type.names))  # fmt: skip
+    return size_of_axis(value, name, scope)
+
+
+def size_of_axis(value: Value, name: str, scope: Scope) -> Scalar:
+    """The present size of an axis as a compile-time value: a number where it is static."""
+    dim = value.type[name].dim
+    if dim.constant is not None:
+        return Scalar(dim.constant, dim.sym if dim.sym is not None else Const(dim.constant))
+    scope.session.templates[("value", value.uid)] = value
+    return Scalar(dim.size, Extent(value.uid, value.type.names.index(name)))
+
+
+__all__ = ["ComponentRef", "Module", "Recipe", "call_function", "evaluate", "lookup"]

@@ -1,0 +1,179 @@
+"""Files: reading them within limits, and finding what they import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.elaborate.scalars import translate
+from archc.elaborate.values import ComponentRef, FileNames, FnRef
+from archc.ir.sym import Const, FnDef, Sym, Var
+from archc.resources import folder
+from archc.source import Source
+from archc.syntax import tree
+from archc.syntax.parse import parse
+
+LARGEST_FILE = 4 * 1024 * 1024
+MOST_FILES = 200
+
+
+@dataclass(frozen=True)
+class Library:
+    """A file and everything it imports, directly or not. `main` is the file itself; `sources` are all files read."""
+
+    main: FileNames
+    sources: tuple[Source, ...]
+
+
+@dataclass
+class _Loading:
+    files: dict[Path, FileNames] = field(default_factory=dict)
+    open: list[Path] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+
+
+def read(path: Path, shown: str | None = None) -> Source:
+    """A spec file as a Source. Raises ArchError E0109 where it cannot be read, is not UTF-8 or too large."""
+    shown = shown or str(path)
+    try:
+        if path.is_dir():
+            raise fail("E0109", f"{shown} is a folder, not a spec", helps=("name a file that ends in .arch",))
+        if path.stat().st_size > LARGEST_FILE:
+            raise fail("E0109", f"{shown} is larger than {LARGEST_FILE // 1024 // 1024} MiB, which no spec is")
+        data = path.read_bytes()
+        return Source(shown, data.decode("utf-8-sig").replace("\r\n", "\n"), path.resolve())
+    except UnicodeDecodeError as error:
+        raise fail("E0109", f"{shown} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise fail("E0109", f"{shown} cannot be read: {(error.strerror or 'error').lower()}") from None
+    except ValueError:
+        raise fail("E0109", f"{shown!r} is not the name of a file") from None
+
+
+def load(source: Source) -> Library:
+    """Parse a source and everything it imports. Raises ArchError (E01xx, E07xx)."""
+    loading = _Loading()
+    main = _load(source, loading)
+    return Library(main, tuple(loading.sources))
+
+
+def _load(source: Source, loading: _Loading) -> FileNames:
+    if source.path is not None:
+        loading.open.append(source.path)
+    loading.sources.append(source)
+    if len(loading.sources) > MOST_FILES:
+        raise fail("E0404", f"more than {MOST_FILES} files are imported")
+    names = FileNames(parse(source))
+    if source.path is not None:
+        loading.files[source.path] = names
+    found: list[Diagnostic] = []
+    for item in names.file.items:
+        try:
+            _define(item, names, loading)
+        except ArchError as error:
+            found += error.diagnostics
+    if source.path is not None:
+        loading.open.pop()
+    if found:
+        raise ArchError(found)
+    return names
+
+
+def _define(item: tree.Top, names: FileNames, loading: _Loading) -> None:
+    match item:
+        case tree.Doc():
+            return
+        case tree.Import():
+            _import(item, names, loading)
+            return
+        case tree.Function():
+            _new(item.name, item, names)
+            names.names[item.name] = FnRef(item, names, _definition(item, names))
+        case tree.Component():
+            _new(item.name, item, names)
+            names.names[item.name] = ComponentRef(item, names)
+        case tree.Binding():
+            _new(item.name, item, names)
+            names.bindings[item.name] = item
+            names.names[item.name] = BindingRef(item, names)
+
+
+@dataclass(frozen=True, eq=False)
+class BindingRef:
+    """A variant bound at the top level of a file."""
+
+    tree: tree.Binding
+    file: FileNames
+
+
+def _new(name: str, item: tree.Node, names: FileNames) -> None:
+    if name in names.names:
+        raise fail("E0405", f"`{name}` is defined twice in this file", item.span)
+
+
+def _definition(item: tree.Function, names: FileNames) -> FnDef:
+    """A function's body as an expression; empty where it works on tensors."""
+    parameters = tuple(p.name for p in item.parameters)
+
+    def variable(name: str) -> Sym:
+        if name not in parameters:
+            raise KeyError(name)
+        return Var(name)
+
+    def function(name: str) -> FnDef | None:
+        found = names.names.get(name)
+        return found.definition if isinstance(found, FnRef) else None
+
+    try:
+        return FnDef(item.name, parameters, translate(item.body, variable, function))
+    except KeyError:
+        return FnDef(item.name, (), Const(None))
+
+
+def _import(item: tree.Import, names: FileNames, loading: _Loading) -> None:
+    path, shown = _find(item, names.file.source)
+    if path in loading.open:
+        raise fail("E0702", f"{shown} imports itself in a circle", item.span)
+    if path not in loading.files:
+        try:
+            source = read(path, shown)
+        except ArchError:
+            raise fail("E0701", f"there is no spec `{'.'.join(item.path)}`", item.span, helps=(f"looked for {shown}",)) from None
+        _load(source, loading)
+    imported = loading.files[path]
+    for one in item.names:
+        if one.name not in imported.names:
+            raise fail("E0703", f"{shown} has no `{one.name}`", one.span, helps=did_you_mean(one.name, imported.names))
+        _new(one.alias, one, names)
+        names.names[one.alias] = imported.names[one.name]
+
+
+def _find(item: tree.Import, source: Source) -> tuple[Path, str]:
+    """Where an import lies: beside the file for a leading dot (one folder up for each further dot), else in the library.
+
+    Raises ArchError E0704 where it would leave the folder that the file or the library lies in.
+    """
+    library = folder("specs").resolve()
+    if item.dots == 0:
+        path = library.joinpath(*item.path).with_suffix(".arch")
+        root = library
+    else:
+        if source.path is None:
+            raise fail("E0704", "a text without a file cannot import what lies beside it", item.span)
+        base = source.path.parent
+        root = library if source.path.is_relative_to(library) else base
+        for _ in range(item.dots - 1):
+            base = base.parent
+            if not base.is_relative_to(root):
+                root = base
+                if item.dots > 3:
+                    raise fail("E0704", "an import may go up two folders at most", item.span)
+        path = base.joinpath(*item.path).with_suffix(".arch")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise fail("E0704", "an import may not leave its folder through a link", item.span)
+    shown = path.resolve()
+    try:
+        return shown, str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return shown, str(Path(*path.parts[-len(item.path) - 1 :]))

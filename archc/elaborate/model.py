@@ -1,0 +1,305 @@
+"""A variant of a model, elaborated into a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.elaborate.calls import Arg, arguments
+from archc.elaborate.components import EntryRef, check_kind, doc_of, entry_template, finish, lift
+from archc.elaborate.expressions import evaluate
+from archc.elaborate.frame import Frame, Level, Scope, Session, tensors_in
+from archc.elaborate.loader import BindingRef, Library
+from archc.elaborate.statements import bind_name, init_rule, run_statements
+from archc.elaborate.values import POISON, ComponentRef, FileNames, Many, Poison
+from archc.ir.graph import Value
+from archc.ir.program import EntryPoint, Input, Output, Program
+from archc.ir.sym import Apply, Const, Scalar, Var
+from archc.ir.types import Axis, Dim, TensorType
+from archc.sizes import Size
+from archc.source import Span
+from archc.syntax import tree
+
+
+@dataclass
+class Model:
+    """What only a model has, while it is elaborated."""
+
+    session: Session
+    present: dict[str, bool]
+    inputs: list[Input] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    entries: list[EntryPoint] = field(default_factory=list)
+    claims: list[tree.Claim] = field(default_factory=list)
+    rules: list[tree.Rule] = field(default_factory=list)
+    matches: list[tree.Matches] = field(default_factory=list)
+    optional: list[str] = field(default_factory=list)
+
+    # ---- inputs
+
+    def declare_input(self, statement: tree.Declare, scope: Scope) -> None:
+        """`input x: [B, C=3, H, W]`: the sizes that the spec does not fix are symbols."""
+        if not isinstance(statement.type, tree.TensorDecl):
+            raise fail("E0222", f"an {statement.keyword} needs axes, e.g. `[B, C=3, H, W]`", statement.type.span)
+        default = None
+        if statement.value is not None:
+            value = evaluate(statement.value, scope) if not _is_word(statement.value, "empty") else None
+            default = "empty" if value is None else "none" if value.value is None else repr(value.value)
+        if default == "none" and statement.keyword == "input":
+            self.optional.append(statement.name)
+            if len(self.optional) > 4:
+                raise fail("E0404", "a model has at most 4 optional inputs", statement.span)
+            if not self.present.get(statement.name, True):
+                scope.env[statement.name] = Scalar(None, Const(None))
+                return
+        axes = tuple(self._axis(axis, statement, scope) for axis in statement.type.axes)
+        value = scope.frame.value(TensorType(statement.type.dtype, axes), statement.span, statement.name)
+        if any(i.name == statement.name for i in self.inputs):
+            raise fail("E0405", f"the input `{statement.name}` is declared twice", statement.span)
+        self.inputs.append(Input(statement.name, value, statement.keyword, default))
+        scope.env[statement.name] = value
+        for axis in axes:
+            if axis.size.constant is None:
+                from archc.elaborate.expressions import size_of_axis
+
+                scope.env.setdefault(axis.name, size_of_axis(value, axis.name, scope))
+
+    def _axis(self, axis: tree.AxisDecl | tree.Rest, statement: tree.Declare, scope: Scope) -> Axis:
+        if not isinstance(axis, tree.AxisDecl):
+            raise fail("E0222", "the axes of an input are all written out", axis.span)
+        if axis.size is None:
+            return Axis(axis.name, Dim.of(self._symbol(axis.name)))
+        inner = axis.size
+        if isinstance(inner, tree.Name) and inner.name not in scope.env:
+            return Axis(axis.name, Dim.of(self._symbol(inner.name)))
+        size = evaluate(inner, scope)
+        if isinstance(size, Poison):
+            raise ArchError([])
+        if not isinstance(size, Scalar) or isinstance(size.value, bool) or not isinstance(size.value, (int, Size)):
+            raise fail("E0206", f"the size of `{axis.name}` must be a whole number", axis.span)
+        if isinstance(size.value, int) and not 1 <= size.value < 2**31:
+            raise fail("E0213", f"the size of `{axis.name}` must be at least 1, and is {size.value}", axis.span)
+        return Axis(axis.name, Dim(Size.of(size.value), size.sym if isinstance(size.value, int) else None))
+
+    def _symbol(self, name: str) -> Size:
+        if name not in self.session.symbols:
+            self.session.symbols.append(name)
+        return Size.symbol(name)
+
+    def presence(self, value: Any, answer: Scalar, op: str) -> Scalar:
+        """`x == none` for an optional input: known in this build, asked again when the module runs."""
+        name = next((i.name for i in self.inputs if isinstance(value, Value) and i.value.uid == value.uid), None)
+        if name in self.optional:
+            return Scalar(answer.value, Apply("==" if op == "==" else "!=", (Var(name), Const(None))))
+        return answer
+
+    # ---- outputs
+
+    def bind_output(self, statement: tree.Bind, scope: Scope) -> None:
+        """`output`, `exit`, `loss`, `next`."""
+        value = evaluate(statement.value, scope)
+        if isinstance(value, Poison):
+            for name in statement.targets:
+                scope.env[name] = POISON
+            return
+        parts = (value,) if len(statement.targets) == 1 else value.items if isinstance(value, Many) else ()
+        if len(parts) != len(statement.targets):
+            raise fail("E0208", f"{len(statement.targets)} names for {len(parts) or 1} results", statement.span)
+        if statement.when not in (None, "training"):
+            raise fail("E0213", f"an output exists always or `when training`, not `when {statement.when}`", statement.span)
+        for name, part in zip(statement.targets, parts, strict=True):
+            tensors = tensors_in(part)
+            if not tensors:
+                raise fail("E0206", f"`{name}` is not a tensor", statement.span)
+            if any(o.name == name and o.kind == statement.keyword for o in self.outputs):
+                raise fail("E0405", f"the output `{name}` is given twice", statement.span)
+            if statement.keyword == "next" and not any(i.name == name and i.kind == "state" for i in self.inputs):
+                raise fail("E0201", f"there is no state called `{name}`", statement.span,
+                           helps=did_you_mean(name, [i.name for i in self.inputs if i.kind == "state"]))  # fmt: skip
+            used = tuple(scope.frame.use(t) for t in tensors)
+            self.outputs.append(Output(name, used[0] if isinstance(part, Value) else used, statement.keyword, statement.when, statement.span))
+            if statement.keyword != "next" and name not in scope.env:
+                bind_name(name, part, statement, scope)
+
+    # ---- entries and facts
+
+    def declare_entry(self, statement: tree.Entry, scope: Scope) -> None:
+        """A further method: checked for its own declared inputs, whose sizes are symbols of their own."""
+        ref = EntryRef(statement, scope)
+        values = []
+        for p in statement.parameters:
+            if not isinstance(p.type, tree.TensorDecl):
+                raise fail("E0222", "the parameters of an entry are tensors", p.span)
+            axes = []
+            for axis in p.type.axes:
+                if not isinstance(axis, tree.AxisDecl):
+                    raise fail("E0222", "the axes of an input are all written out", axis.span)
+                size = evaluate(axis.size, scope) if axis.size is not None and not _fresh(axis.size, scope) else None
+                if isinstance(size, Scalar) and isinstance(size.value, int):
+                    axes.append(Axis(axis.name, Dim(Size.of(size.value), size.sym)))
+                else:
+                    word = axis.size.name if isinstance(axis.size, tree.Name) else axis.name
+                    axes.append(Axis(axis.name, Dim.of(Size.symbol(word if axis.name == "B" else f"{statement.name}.{p.name}.{word}"))))
+            values.append(Value(self.session.uid(), TensorType(p.type.dtype, tuple(axes)), p.span, p.name))
+        bound = _bound_of(statement, values)
+        made = entry_template(ref, values, bound, scope.frame.level, statement.span)
+        if made is not None:
+            self.entries.append(EntryPoint(statement.name, made))
+        scope.env[statement.name] = ref
+
+    def fact(self, statement: tree.Claim | tree.Weights | tree.Matches) -> None:
+        match statement:
+            case tree.Claim():
+                self.claims.append(statement)
+            case tree.Weights(rules=rules):
+                self.rules += rules
+            case tree.Matches():
+                self.matches.append(statement)
+
+
+def _bound_of(statement: tree.Entry, values: list[Value]) -> Any:
+    from archc.elaborate.components import Bound
+
+    names = [p.name for p in statement.parameters]
+    return Bound(dict(zip(names, values, strict=True)), {n: statement.span for n in names}, [])
+
+
+def _fresh(expr: tree.Expr, scope: Scope) -> bool:
+    return isinstance(expr, tree.Name) and expr.name not in scope.env
+
+
+def _is_word(expr: tree.Expr, word: str) -> bool:
+    return isinstance(expr, tree.Name) and expr.name == word
+
+
+# ---- variants
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model with arguments: what a binding stands for, through the bindings it refers to."""
+
+    name: str
+    model: ComponentRef
+    arguments: tuple[tuple[str, Any, Span], ...]
+    facts: tuple[tree.Fact, ...]
+    span: Span
+    file: FileNames
+
+
+def variant_names(library: Library) -> list[str]:
+    """The variants bound in the file itself, in order."""
+    return list(library.main.bindings)
+
+
+def variant(library: Library, name: str) -> Variant:
+    """The variant `name` of a file. Raises ArchError E0801 where there is none, E0802 where it binds no model."""
+    if name in library.main.bindings:
+        return _resolve(BindingRef(library.main.bindings[name], library.main), 0)
+    raise fail("E0801", f"{library.main.file.source.name} binds no variant `{name}`",
+               helps=did_you_mean(name, library.main.bindings) or ("variants: " + ", ".join(library.main.bindings),))  # fmt: skip
+
+
+def _resolve(ref: BindingRef, depth: int) -> Variant:
+    expr, file = ref.tree.value, ref.file
+    if depth > 32:
+        raise fail("E0403", f"`{ref.tree.name}` refers to itself", ref.tree.span)
+    call = expr
+    while isinstance(call, tree.Paren):
+        call = call.expr
+    args: list[Arg] = []
+    if isinstance(call, tree.Call):
+        scope = Scope(Frame(Session(), ref.tree.name), file, {}, None)
+        args = arguments(call, scope)
+        call = call.function
+    if not isinstance(call, tree.Name):
+        raise fail("E0802", f"`{ref.tree.name}` must be a model with arguments", ref.tree.span)
+    target = file.names.get(call.name)
+    if isinstance(target, BindingRef):
+        base = _resolve(target, depth + 1)
+    elif isinstance(target, ComponentRef) and target.tree.role == "model":
+        base = Variant(ref.tree.name, target, (), (), ref.tree.span, file)
+    elif target is None:
+        raise fail("E0201", f"no model is called `{call.name}`", call.span, "unknown name", helps=did_you_mean(call.name, file.names))
+    else:
+        raise fail("E0802", f"`{call.name}` is not a model", call.span, helps=("a variant is a model with arguments",))
+    declared = base.model.tree.parameters
+    given = list(base.arguments)
+    for position, a in enumerate(args):
+        name = a.keyword
+        if name is None:
+            if position >= len(declared):
+                raise fail("E0205", f"`{call.name}` takes {len(declared)} arguments", a.span, "one too many")
+            name = declared[position].name
+        if not any(p.name == name for p in declared):
+            raise fail("E0203", f"`{base.model.tree.name}` has no parameter `{name}`", a.span, "unknown parameter",
+                       helps=did_you_mean(name, [p.name for p in declared]))  # fmt: skip
+        if a.value is None:
+            raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
+        from archc.elaborate.calls import unwrap
+
+        given = [g for g in given if g[0] != name] + [(name, unwrap(a.value), a.span)]
+    # Claims and recorded answers are about one variant; weights and initialisers hold for what is made from it too.
+    kept = tuple(f for f in base.facts if isinstance(f, (tree.Weights, tree.Init)))
+    return Variant(ref.tree.name, base.model, tuple(given), kept + ref.tree.facts, ref.tree.span, file)
+
+
+def overridden(base: Variant, **arguments: Any) -> Variant:
+    """The variant with other arguments (plain values), as the factory of the generated module takes them."""
+    from archc.ir.sym import const
+
+    given = [g for g in base.arguments if g[0] not in arguments]
+    return replace(base, arguments=(*given, *((n, const(v), base.span) for n, v in arguments.items())))
+
+
+def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None = None) -> Program:
+    """The program of a variant. `present` says which optional inputs are given (all, unless said otherwise).
+
+    Raises ArchError with every independent mistake that was found.
+    """
+    ref, session = chosen.model, Session()
+    frame = Frame(session, ref.tree.name, level=Level(adopt=False))
+    model = Model(session, present or {})
+    scope = Scope(frame, ref.file, {}, ref.tree, "", model=model)
+    passed: list[tuple[str, Scalar]] = []
+    given = {name: (value, span) for name, value, span in chosen.arguments}
+    for p in ref.tree.parameters:
+        if p.name in given:
+            value, span = given[p.name]
+            check_kind(ref.tree.name, p, value, span)
+        elif p.default is not None:
+            value = evaluate(p.default, scope)
+            check_kind(ref.tree.name, p, value, p.span)
+        else:
+            raise fail("E0204", f"`{ref.tree.name}` needs `{p.name}`", chosen.span)
+        taken: dict[str, Any] = {}
+        scope.env[p.name] = lift(value, p.name, passed, taken)
+    frame.parameters = dict(passed)
+    run_statements(ref.tree.body, scope)
+    for fact in chosen.facts:
+        match fact:
+            case tree.Init():
+                frame.inits.append(init_rule(fact, Scope(frame, chosen.file, scope.env, ref.tree, "", model=model)))
+            case tree.Doc():
+                pass
+            case _:
+                model.fact(fact)
+    if session.diagnostics:
+        raise ArchError(session.diagnostics)
+    if not model.inputs:
+        raise fail("E0803", f"`{ref.tree.name}` has no input", ref.tree.span, helps=("write `input image: [B, C=3, H, W]`",))
+    if not model.outputs:
+        raise fail("E0803", f"`{ref.tree.name}` has no output", ref.tree.span, helps=("write `output logits = ...`",))
+    results = tuple(Many(o.value) if isinstance(o.value, tuple) else o.value for o in model.outputs)
+    root = finish(frame, ref.tree.name, "model", [i.value for i in model.inputs], results, tuple(passed), ref.tree.span, doc_of(ref.tree.body))
+    source = library.main.file.source
+    doc = next((item.text for item in ref.file.file.items if isinstance(item, tree.Doc)), "")
+    return Program(
+        chosen.name, ref.tree.name, root.doc or doc, source, library.sources, chosen.span, root, tuple(passed),
+        tuple(model.inputs), tuple(model.outputs), tuple(model.entries), tuple(session.symbols),
+        tuple(session.obligations.values()), tuple(model.claims), tuple(model.rules), tuple(model.matches),
+    )  # fmt: skip
+
+
+__all__ = ["Diagnostic", "Model", "Variant", "elaborate", "overridden", "variant", "variant_names"]

@@ -1,0 +1,117 @@
+"""What a name may stand for while a spec is elaborated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from archc.ir.graph import ChildEntry, OpEntry, Value
+from archc.ir.sym import FnDef, Scalar
+from archc.ops.base import Op
+from archc.source import Span
+from archc.syntax import tree
+
+
+class Poison:
+    """The result of something that has been reported: whatever reads it stays silent."""
+
+    def __repr__(self) -> str:
+        return "POISON"
+
+
+POISON = Poison()
+
+
+@dataclass(frozen=True)
+class Many:
+    """A list or tuple that holds tensors, recipes or modules (lists of numbers are Scalars)."""
+
+    items: tuple[Any, ...]
+    is_tuple: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentRef:
+    """A component, and the file whose names its body sees."""
+
+    tree: tree.Component
+    file: FileNames
+
+
+@dataclass(frozen=True, eq=False)
+class FnRef:
+    """A compile-time function. `definition` is its body as an expression over its parameters."""
+
+    tree: tree.Function
+    file: FileNames
+    definition: FnDef
+
+
+@dataclass(frozen=True, eq=False)
+class OpRef:
+    """An operation by name; `ops` are the classes that share the name."""
+
+    op: type[Op]
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A component or operation with some compile-time arguments, and no tensors: it makes new weights at each use."""
+
+    target: ComponentRef | OpRef | Recipe
+    arguments: tuple[tuple[str | None, Any, Span], ...]
+    span: Span
+
+
+@dataclass(eq=False)
+class Module:
+    """`module f = recipe`: one set of weights. The entry is made by the first use."""
+
+    name: str
+    recipe: Any
+    span: Span
+    level: Any
+    entry: OpEntry | ChildEntry | None = None
+    item_of: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Deferred:
+    """An operation that waits for the tensor whose positions it takes (`relative(table, over)`)."""
+
+    op: Op
+    inputs: tuple[Any, ...]
+    span: Span
+
+
+@dataclass(eq=False)
+class FileNames:
+    """The top-level names of one file."""
+
+    file: tree.File
+    names: dict[str, Any] = field(default_factory=dict)
+    bindings: dict[str, tree.Binding] = field(default_factory=dict)
+
+
+def kind_of(value: Any) -> str:
+    """A value's kind in the words of a message."""
+    match value:
+        case Value():
+            return f"a tensor {value.type}"
+        case Scalar(value=v):
+            words: Mapping[type, str] = {bool: "a truth value", int: "a whole number", float: "a number", str: "a string",
+                                         tuple: "a list", type(None): "none"}  # fmt: skip
+            return words.get(type(v), "a size")
+        case Many():
+            return "a list"
+        case Recipe() | ComponentRef() | OpRef():
+            return "a recipe"
+        case Module():
+            return "a module"
+        case FnRef():
+            return "a function"
+        case Deferred():
+            return f"`{value.op.name}(...)`"
+        case _:
+            return type(value).__name__.lower()

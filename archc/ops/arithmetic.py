@@ -1,0 +1,343 @@
+"""The operators of the language on tensors, with broadcasting by name.
+
+One side's axes lie within the other's, shared axes have equal sizes, and the result has the order of the side with
+more axes. Axes of size 1 never stretch, so an outer product is never made by accident.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archc.backend.operand import AND, ATOM, COMPARE, OR, POWER, PRODUCT, SUM, UNARY, Operand
+from archc.ir.sym import Apply, Scalar, walk
+from archc.ir.types import Axis, Dim, TensorType
+from archc.ops.base import Check, Code, Op, OpError, arg
+from archc.ops.checks import numeric, result_type, shown
+from archc.ops.emission import binding_of, meet
+from archc.sizes import Size
+
+if TYPE_CHECKING:
+    from archc.reference.named import Named, Run
+
+Side = Scalar | TensorType
+Meaning = Callable[[Any, Any, Any], Any]
+
+
+# ---- types
+
+
+def dtype_of(side: Side) -> str:
+    """float, int or bool. Raises OpError for a compile-time value that is no number."""
+    if isinstance(side, TensorType):
+        return side.dtype
+    match side.value:
+        case bool():
+            return "bool"
+        case int() | Size():
+            return "int"
+        case float():
+            return "float"
+        case _:
+            raise OpError(f"arithmetic on a tensor takes a number, and this is {shown(side)}", "E0213")
+
+
+def simpler(a: Dim, b: Dim) -> Dim:
+    """Of two equal sizes, the one whose expression says it more simply."""
+
+    def weight(dim: Dim) -> tuple[bool, int, int]:
+        if dim.sym is None:
+            return True, 0, len(str(dim.size))
+        parts = list(walk(dim.sym))
+        return any(isinstance(part, Apply) and part.op == "if" for part in parts), len(parts), 0
+
+    return b if weight(b) < weight(a) else a
+
+
+def broadcast(check: Check, a: TensorType, b: TensorType, symbol: str) -> tuple[Axis, ...]:
+    """The axes of `a symbol b`. Raises OpError where neither side's axes lie within the other's, or sizes differ."""
+    large, small = (a, b) if set(a.names) >= set(b.names) else (b, a)
+    if not set(large.names) >= set(small.names):
+        left, right = (", ".join(n for n in x.names if n not in y) for x, y in ((a, b), (b, a)))
+        raise OpError(f"`{symbol}` of {a} and {b}: the axes of one side must all be axes of the other", "E0301",
+                      label=f"only the left has {left}, only the right {right}",
+                      help=f"`expand` adds an axis, `rename` gives one another name, `dot` sums a product, "
+                      f"`mean(x, {left.split(',')[0]})` removes one")  # fmt: skip
+    axes = []
+    for axis in large.axes:
+        if axis.name not in small:
+            axes.append(axis)
+            continue
+        left, right = a[axis.name].dim, b[axis.name].dim
+        if left.constant is not None and right.constant is not None and left.constant != right.constant:
+            what = "channels" if axis.name == "C" else f"axes `{axis.name}`"
+            raise OpError(f"the {what} of `{symbol}` do not match: {axis.name} is {left} on the left and {right} on the right",
+                          "E0331" if axis.is_position else "E0301", label=f"{a} {symbol} {b}",
+                          help="axes of size 1 do not stretch: take the axis out, and it is broadcast by name"
+                          if 1 in (left.constant, right.constant) else "")  # fmt: skip
+        check.equal(left.size, right.size, f"both sides of `{symbol}` have the axis {axis.name}")
+        first, second = (left, right) if large is a else (right, left)
+        axes.append(Axis(axis.name, simpler(first, second)))
+    return tuple(axes)
+
+
+# ---- the operators
+
+
+@dataclass(frozen=True)
+class Binary(Op):
+    """An operator on two sides; a number may stand in place of either. FLOPs: one per element of the result.
+
+    `left` or `right` holds the number, and the tensors fill the sides that are left, in order.
+    """
+
+    operands: ClassVar[str] = "left right"
+    called: ClassVar[bool] = False
+    symbol: ClassVar[str]
+    binding: ClassVar[int] = ATOM
+    meaning: ClassVar[Meaning]
+    left: Any = arg("any", None)
+    right: Any = arg("any", None)
+
+    def result_dtype(self, left: str, right: str) -> str | None:
+        """The element type of the result, None where the operator does not take these."""
+        if "bool" in (left, right):
+            return None
+        return "float" if "float" in (left, right) else "int"
+
+    def refusal(self, dtypes: tuple[str, str]) -> tuple[str, str]:
+        """What the operator works on, and what helps."""
+        return "numbers", "write `cast(x, int)`, or `where(x, a, b)` to choose by a truth value"
+
+    def sides(self, xs: Sequence[Any]) -> tuple[Any, Any]:
+        """Left and right, each a number or one of `xs`."""
+        rest = iter(xs)
+        return tuple(side if side is not None else next(rest) for side in (self.left, self.right))  # pyright: ignore
+
+    def infer(self, check: Check, *xs: TensorType) -> tuple[TensorType, ...]:
+        if len(xs) + (self.left is not None) + (self.right is not None) != 2:
+            raise OpError(f"`{self.symbol}` takes two sides", "E0213")
+        a, b = self.sides(xs)
+        dtypes = dtype_of(a), dtype_of(b)
+        dtype = self.result_dtype(*dtypes)
+        if dtype is None:
+            works, cure = self.refusal(dtypes)
+            texts = [shown(side) if isinstance(side, Scalar) else str(side) for side in (a, b)]
+            raise OpError(f"`{self.symbol}` works on {works}, and its sides are {texts[0]} and {texts[1]}", "E0305", help=cure)
+        if len(xs) == 1:
+            return (replace(xs[0], dtype=dtype),)
+        return (TensorType(dtype, broadcast(check, a, b, self.symbol)),)
+
+    def write(self, left: Operand, right: Operand) -> str:
+        """The expression of two aligned sides."""
+        return f"{left.inside(self.binding)} {self.symbol} {right.inside(self.binding + 1)}"
+
+    def torch(self, code: Code, *xs: Operand) -> Operand:
+        met = meet(code, xs)
+        a, b = self.sides(met)
+
+        def side(given: Scalar | Operand) -> Operand:
+            if isinstance(given, Operand):
+                return given
+            text = code.number(given)
+            return Operand(text, met[0].type, (), binding_of(text))
+
+        text = self.write(side(a), side(b))
+        return Operand(text, result_type(self, *xs), met[0].order, self.binding, met[0].where)
+
+    def reference(self, run: Run, *xs: Named) -> Named:
+        tensors, names = run.align(*xs)
+        numbers = [run.number(side) for side in (self.left, self.right) if side is not None]
+        if any(isinstance(n, float) for n in numbers) or any(t.is_floating_point() for t in tensors):
+            # Torch would make whole numbers with a real one float32.
+            tensors = [tensor.to(run.torch.float64) for tensor in tensors]
+        a, b = (run.number(side) if isinstance(side, Scalar) else side for side in self.sides(tensors))
+        return run.named(type(self).meaning(run.torch, a, b), names)
+
+
+@dataclass(frozen=True)
+class Divide(Binary):
+    name: ClassVar[str] = "divide"
+    symbol: ClassVar[str] = "/"
+    binding: ClassVar[int] = PRODUCT
+    meaning: ClassVar[Meaning] = staticmethod(lambda torch, a, b: a / b)
+    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W], y: [B, C=4] -> x / (y + 3)", "x: [B, N, C=4] -> 2 / (x + 9)")
+
+    def result_dtype(self, left: str, right: str) -> str | None:
+        return "float" if "float" in (left, right) and "bool" not in (left, right) else None
+
+    def refusal(self, dtypes: tuple[str, str]) -> tuple[str, str]:
+        if "bool" in dtypes:
+            return super().refusal(dtypes)
+        return "real numbers", "write `//` for whole numbers, or `cast(x, float)` first"
+
+
+@dataclass(frozen=True)
+class WholeDivision(Binary):
+    """`//` and `%`: the quotient rounds down, the remainder has the sign of the divisor."""
+
+    binding: ClassVar[int] = PRODUCT
+
+    def infer(self, check: Check, *xs: TensorType) -> tuple[TensorType, ...]:
+        if self.right is not None and self.right.value == 0:
+            raise OpError(f"`{self.symbol}` by zero", "E0213", argument="right")
+        return super().infer(check, *xs)
+
+
+@dataclass(frozen=True)
+class Power(Binary):
+    name: ClassVar[str] = "power"
+    symbol: ClassVar[str] = "**"
+    binding: ClassVar[int] = POWER
+    meaning: ClassVar[Meaning] = staticmethod(lambda torch, a, b: a**b)
+    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> x ** 2", "x: [B, N, C=4] -> 2 ** -x", "x: [B, C=4] -> abs(x) ** x")
+
+    def infer(self, check: Check, *xs: TensorType) -> tuple[TensorType, ...]:
+        negative = self.right is not None and isinstance(self.right.value, int) and self.right.value < 0
+        if negative and xs and xs[0].dtype == "int":
+            raise OpError(f"{xs[0]} holds whole numbers, and they have no power {self.right.value}", "E0305", argument="right",
+                          help="write `cast(x, float)` first")  # fmt: skip
+        return super().infer(check, *xs)
+
+    def write(self, left: Operand, right: Operand) -> str:
+        # The operator binds tighter than a sign on its left and looser than one on its right.
+        base, exponent = left.inside(ATOM), right.inside(UNARY)
+        simple = all(re.fullmatch(r"-?[\w.]+", text) for text in (base, exponent))
+        return f"{base}**{exponent}" if simple else f"{base} ** {exponent}"
+
+
+@dataclass(frozen=True)
+class Comparison(Binary):
+    """`==` and `!=` also compare truth values; the others take numbers."""
+
+    binding: ClassVar[int] = COMPARE
+
+    def result_dtype(self, left: str, right: str) -> str | None:
+        both = left == right == "bool" and self.symbol in ("==", "!=")
+        return "bool" if both or "bool" not in (left, right) else None
+
+    def write(self, left: Operand, right: Operand) -> str:
+        # Python chains comparisons, so none may stand bare within another.
+        return f"{left.inside(COMPARE + 1)} {self.symbol} {right.inside(COMPARE + 1)}"
+
+
+@dataclass(frozen=True)
+class Logical(Binary):
+    def result_dtype(self, left: str, right: str) -> str | None:
+        return "bool" if left == right == "bool" else None
+
+    def refusal(self, dtypes: tuple[str, str]) -> tuple[str, str]:
+        return "truth values", "compare first: `x > 0`"
+
+    def write(self, left: Operand, right: Operand) -> str:
+        symbol = "&" if self.symbol == "and" else "|"
+        return f"{left.inside(self.binding)} {symbol} {right.inside(self.binding + 1)}"
+
+
+@dataclass(frozen=True)
+class Extremum(Binary):
+    """The larger or smaller of two sides, element by element."""
+
+
+    def write(self, left: Operand, right: Operand) -> str:
+        return f"torch.{self.name}({left}, {right})"
+
+    def torch(self, code: Code, *xs: Operand) -> Operand:
+        number = self.right if self.left is None else self.left
+        if number is None:
+            return super().torch(code, *xs)
+        bound = "min" if self.name == "maximum" else "max"
+        text = f"{xs[0].atom}.clamp({bound}={code.number(number)})"
+        return replace(xs[0], text=text, type=result_type(self, *xs), binding=ATOM)
+
+
+def _row(base: type[Binary], name: str, symbol: str, binding: int, meaning: Meaning, *examples: str) -> type[Binary]:
+    """The operation of one symbol of the language or, where the symbol is its name, of a function."""
+    body = {
+        "__doc__": f"`a {symbol} b`, broadcast by name.", "__module__": __name__, "name": name, "symbol": symbol,
+        "binding": binding, "meaning": staticmethod(meaning), "examples": examples,
+    }  # fmt: skip
+    return dataclass(frozen=True)(type(name.title().replace("_", ""), (base,), body))
+
+
+_MAPS, _IDS = "x: [B, C=4, H, W], y: [B, C=4]", "i: int[B, N], j: int[B, N]"
+_MASK = "x: [B, C=4, H, W], y: [C=4] -> (x > y)"
+
+# fmt: off
+Add = _row(Binary, "add", "+", SUM, lambda torch, a, b: a + b, f"{_MAPS} -> x + y", f"{_MAPS} -> 1 + x")
+Subtract = _row(Binary, "subtract", "-", SUM, lambda torch, a, b: a - b, f"{_MAPS} -> y - x", f"{_MAPS} -> 1 - x")
+Multiply = _row(Binary, "multiply", "*", PRODUCT, lambda torch, a, b: a * b, f"{_MAPS} -> y * x", f"{_MAPS} -> 0.5 * x")
+FloorDivide = _row(WholeDivision, "floor_divide", "//", PRODUCT, lambda torch, a, b: a // b,
+                   f"{_IDS} -> i // (j * j + 1)", f"{_MAPS} -> x // 0.5")
+Remainder = _row(WholeDivision, "remainder", "%", PRODUCT, lambda torch, a, b: a - a // b * b,
+                 f"{_IDS} -> i % 3", f"{_MAPS} -> x % 0.5")
+Equal = _row(Comparison, "equal", "==", COMPARE, lambda torch, a, b: a == b, f"{_IDS} -> i == j", f"{_IDS} -> i == 2")
+NotEqual = _row(Comparison, "not_equal", "!=", COMPARE, lambda torch, a, b: a != b, f"{_IDS} -> i != j", f"{_IDS} -> 2 != i")
+Less = _row(Comparison, "less", "<", COMPARE, lambda torch, a, b: a < b, f"{_MAPS} -> x < y", f"{_MAPS} -> x < 0")
+AtMost = _row(Comparison, "at_most", "<=", COMPARE, lambda torch, a, b: a <= b, f"{_MAPS} -> x <= y", f"{_IDS} -> i <= j")
+Greater = _row(Comparison, "greater", ">", COMPARE, lambda torch, a, b: a > b, f"{_MAPS} -> x > y", f"{_IDS} -> i > j")
+AtLeast = _row(Comparison, "at_least", ">=", COMPARE, lambda torch, a, b: a >= b, f"{_MAPS} -> x >= y", f"{_IDS} -> i >= j")
+Both = _row(Logical, "both", "and", AND, lambda torch, a, b: a & b, f"{_MASK} and (x < 1)")
+Either = _row(Logical, "either", "or", OR, lambda torch, a, b: a | b, f"{_MASK} or (x < -1)")
+Maximum = _row(Extremum, "maximum", "maximum", ATOM, lambda torch, a, b: torch.where(b > a, b, a),
+               f"{_MAPS} -> max(x, y)", f"{_MAPS} -> max(x, 0.1)")
+Minimum = _row(Extremum, "minimum", "minimum", ATOM, lambda torch, a, b: torch.where(b < a, b, a),
+               f"{_MAPS} -> min(x, y)", f"{_MAPS} -> min(x, 0.1)")
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Unary(Op):
+    """A sign in front of a tensor. FLOPs: one per element."""
+
+    called: ClassVar[bool] = False
+
+    called: ClassVar[bool] = False
+    sign: ClassVar[str]
+
+    def torch(self, code: Code, x: Operand) -> Operand:
+        return replace(x, text=f"{self.sign}{x.inside(UNARY)}", binding=UNARY)
+
+
+@dataclass(frozen=True)
+class Negative(Unary):
+    """`-x`."""
+
+    name: ClassVar[str] = "negative"
+    sign: ClassVar[str] = "-"
+    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> -x", "x: [B, C=4] -> -x ** 2")
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        numeric(x, "`-`")
+        return (x,)
+
+    def reference(self, run: Run, x: Named) -> Named:
+        return run.named(0 - x.data, x.names)
+
+
+@dataclass(frozen=True)
+class Not(Unary):
+    """`not x`, element by element."""
+
+    name: ClassVar[str] = "not"
+    sign: ClassVar[str] = "~"
+    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> not (x > 0)", "m: bool[B, N] -> not m")
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        if x.dtype != "bool":
+            raise OpError(f"`not` works on truth values, and its operand is {x}", "E0305", help="compare first: `not (x > 0)`")
+        return (x,)
+
+    def reference(self, run: Run, x: Named) -> Named:
+        return run.named(x.data.logical_not(), x.names)
+
+
+# By symbol; `maximum` and `minimum` are what `max` and `min` of two sides stand for.
+OPERATORS: dict[str, type[Op]] = {
+    op.symbol: op
+    for op in (Add, Subtract, Multiply, Divide, FloorDivide, Remainder, Power,
+               Equal, NotEqual, Less, AtMost, Greater, AtLeast, Both, Either, Maximum, Minimum)
+}  # fmt: skip
+NEGATIVE, NOT = Negative, Not

@@ -1,0 +1,139 @@
+"""Convolutions with weights of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archc.backend.operand import ATOM, Operand
+from archc.ir.types import Axis, Dim, TensorType
+from archc.ops.base import ZERO, Check, Code, Init, Op, Weight, arg
+from archc.ops.checks import divides, fixed, floating, result_type, whole
+from archc.ops.emission import call, each, fold, options
+from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, taps, slide_axes, slides
+from archc.sizes import Size
+
+if TYPE_CHECKING:
+    from archc.reference.named import Named, Run
+
+
+@dataclass(frozen=True)
+class Conv(Op):
+    """Convolution over the position axes (`on`), mixing the channel axis (`axis`), with new weights.
+
+    `pad` is a number, one per axis, "tf" (TensorFlow's "same": `ceil(size / stride)`, the odd pixel at the end), or
+    left out: 0 where kernel <= stride, else what keeps the size at stride 1. Other axes ride along.
+    MACs: output positions x out x in/groups x product of the kernel.
+    """
+
+    name: ClassVar[str] = "conv"
+    attributes: ClassVar[dict[str, str]] = {
+        "out": "out_channels", "kernel": "kernel_size[0]", "stride": "stride[0]", "dilation": "dilation[0]",
+        "groups": "groups",
+    }  # fmt: skip
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W] -> conv(x, 6, 3)",
+        "x: [B, C=4, H, W] -> conv(x, 6, [3, 5], stride=[2, 1], bias=false)",
+        "x: [B, C=4, N] -> conv(x, 6, 4, stride=4)",
+        "x: [B, C=4, T, H, W] -> conv(x, 6, 3, groups=2, pad=[0, 1, 2])",
+        'x: [B, C=4, H, W] -> conv(x, 4, 3, stride=2, pad="tf", groups=4)',
+        'x: [B, C=4, N] -> conv(x, 4, 4, dilation=2, pad="tf")',
+        "x: [B, N, C=4] -> conv(x, 6, 3, dilation=2)",
+        "x: [B, C=4, H, W] -> conv(x, 6, 3, on=(W))",
+        "x: [B, heads=4, C=3, H, W] -> conv(x, 2, 1, axis=heads)",
+        "x: [C=4, H, W] -> conv(x, 6, 3, pad=0)",
+    )
+    out: Any = arg("int")
+    kernel: Any = arg("size")
+    stride: Any = arg("size", 1)
+    dilation: Any = arg("size", 1)
+    groups: Any = arg("int", 1)
+    pad: Any = arg("any", None)
+    bias: Any = arg("bool", True)
+    axis: Any = arg("axis", "C")
+    on: Any = arg("axes", ("positions",))
+
+    @property
+    def _slides(self) -> tuple[Slide, ...]:
+        return slides(self.on, self.kernel, self.stride, self.dilation, self.pad)
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        floating(x, "`conv`")
+        slide_axes(x, self.on, self.axis, "`conv`")
+        width = fixed(x, self.axis, "`conv`")
+        divides(self.groups, "groups", (width, "channels"), (whole(self.out, "out"), "output channels"))
+        dims: dict[str, Dim | Size | int] = {self.axis: Dim.of(self.out)}
+        for slide in self._slides:
+            dims[slide.axis] = slide.steps(check, x[slide.axis].size)
+        return (x.resized(**dims),)
+
+    # ---- weights and cost
+
+    def weights(self, x: TensorType) -> tuple[Weight, ...]:
+        out = Axis("out", Dim.of(self.out))
+        kernel = (Axis(slide.axis, Dim.of(slide.kernel)) for slide in self._slides)
+        axes = (out, Axis("in", x[self.axis].dim // self.groups), *kernel)
+        weight = Weight("weight", axes, Init("kaiming_uniform"))
+        return (weight, Weight("bias", (out,), Init("fan_in_uniform"))) if self.bias.value else (weight,)
+
+    def macs(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
+        kernel = math.prod(slide.kernel.value for slide in self._slides)
+        return ys[0].elements * (xs[0][self.axis].size // self.groups.value) * kernel
+
+    def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
+        return ys[0].elements if self.bias.value else ZERO
+
+    # ---- PyTorch
+
+    def _options(self, code: Code) -> list[str]:
+        given = self._slides
+        return options(
+            code,
+            ("stride", [w.stride for w in given], 1),
+            ("padding", pads(given), 0),
+            ("dilation", [w.dilation for w in given], 1),
+            ("groups", self.groups, 1),
+        )
+
+    def module(self, code: Code, x: TensorType) -> str:
+        kernel = each(code, [w.kernel for w in self._slides])
+        channels = [code.number(x[self.axis].dim), code.number(self.out)]
+        bias = options(code, ("bias", self.bias, True))
+        return call(f"nn.Conv{len(self.on)}d", channels, kernel, self._options(code), bias)
+
+    def torch(self, code: Code, x: Operand) -> Operand:
+        x = x.merged(code)
+        ride = tuple(name for name in x.order if name not in (self.axis, *self.on))
+        x = x.to((*ride, self.axis, *self.on))
+        # torch takes one batch axis or none.
+        given, unfold = fold(code, x, len(ride), 1) if ride else (x.text, "")
+        if any(slide.pad is None for slide in self._slides):
+            given = padded_same(code, given, self._slides)
+        if code.functional:
+            bias = [code.weight("bias")] if self.bias.value else []
+            text = call(f"F.conv{len(self.on)}d", given, code.weight("weight"), bias, self._options(code))
+        else:
+            text = call(code.child, given)
+        return replace(x, text=text + unfold, type=result_type(self, x), binding=ATOM)
+
+    # ---- meaning
+
+    def reference(self, run: Run, x: Named) -> Named:
+        """A sum over kernel taps of a channel contraction: nothing of torch's convolutions is used."""
+        given, groups = self._slides, self.groups.value
+        ride = tuple(name for name in x.names if name not in (self.axis, *self.on))
+        data = x.to((*ride, self.axis, *self.on))
+        steps = [count_steps(w, x.size(w.axis)) for w in given]
+        data = frame(run, data, given, fill=0)
+        data = data.unflatten(len(ride), (groups, -1))
+        weight = run.weight("weight").unflatten(0, (groups, -1))
+        total = 0
+        for tap, piece in taps(run, data, given, steps):
+            part = run.torch.einsum("...gip,goi->...gop", piece.flatten(-len(steps)), weight[(..., *tap)])
+            total = total + part.unflatten(-1, steps)
+        total = total.flatten(len(ride), len(ride) + 1)
+        if self.bias.value:
+            total = total + run.weight("bias").reshape(-1, *(1 for _ in steps))
+        return run.named(total, (*ride, self.axis, *self.on))

@@ -1,0 +1,89 @@
+"""What only training sees: noise, and the end of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archc.backend.operand import ATOM, Operand
+from archc.ir.sym import Const
+from archc.ir.types import TensorType
+from archc.ops.base import ZERO, Check, Code, Op, OpError, arg, need
+from archc.ops.checks import floating, real
+from archc.ops.emission import call, fold_tail
+from archc.sizes import Size
+
+if TYPE_CHECKING:
+    from archc.reference.named import Named, Run
+
+
+@dataclass(frozen=True)
+class Dropout(Op):
+    """In training, zero each element with probability `p` and scale the others by 1 / (1 - p); otherwise the identity.
+
+    `whole=C` draws once for each sample and channel (arXiv:1411.4280), `whole=B` once for each sample (stochastic
+    depth, arXiv:1603.09382). FLOPs: none, as it is absent outside of training.
+    """
+
+    name: ClassVar[str] = "dropout"
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W] -> dropout(x, 0.1)",
+        "x: [B, C=4, H, W] -> dropout(x, 0.1, whole=B)",
+        "x: [B, N, C=4] -> dropout(x, 0.1, whole=C)",
+        "x: [B, heads=2, C=4, T, H, W] -> dropout(x, 0.1, whole=heads)",
+        "x: [B, C=4] -> dropout(x, 0.0, whole=C)",
+    )
+    p: Any = arg("float")
+    whole: Any = arg("axis", None)
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        floating(x, "`dropout`")
+        if real(self.p, "p", 0, 1) == 1:
+            raise OpError("`p` is 1, which leaves nothing", "E0213", argument="p")
+        if self.whole is not None:
+            need(x, "B", "`dropout` with `whole`")
+            need(x, self.whole, "`dropout`")
+        return (x,)
+
+    def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
+        return ZERO
+
+    def torch(self, code: Code, x: Operand) -> Operand:
+        if isinstance(self.p.sym, Const) and self.p.value == 0:
+            return x
+        rest = [code.number(self.p), "self.training"]
+        if self.whole is None:
+            return replace(x, text=call("F.dropout", x.text, rest), binding=ATOM)
+        first = ("B",) if self.whole == "B" else ("B", self.whole)
+        x = x if all(name in x.order for name in first) else x.merged(code)
+        x = x.to((*first, *(name for name in x.order if name not in first)))
+        if self.whole == "B":
+            return replace(x, text=call(code.helper("drop_path"), x.text, rest), binding=ATOM)
+        given, unfold = fold_tail(code, x, 2, 3)
+        beside = len(x.order) - 2 if not unfold else 1
+        function = f"F.dropout{beside}d" if beside else "F.dropout"
+        return replace(x, text=call(function, given, rest) + unfold, binding=ATOM)
+
+    def reference(self, run: Run, x: Named) -> Named:
+        return x
+
+
+@dataclass(frozen=True)
+class StopGradient(Op):
+    """The operand, through which no gradient flows."""
+
+    name: ClassVar[str] = "stop_gradient"
+    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> stop_gradient(x)",)
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
+        return ZERO
+
+    def torch(self, code: Code, x: Operand) -> Operand:
+        return replace(x, text=f"{x.atom}.detach()", binding=ATOM)
+
+    def reference(self, run: Run, x: Named) -> Named:
+        return run.named(x.data.detach(), x.names)

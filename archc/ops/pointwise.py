@@ -1,0 +1,175 @@
+"""One number in, one number out: a table of functions, and the three that take arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archc.backend.operand import ATOM, Operand
+from archc.ir.sym import Scalar
+from archc.ir.types import TensorType
+from archc.ops.base import ZERO, Check, Code, Op, OpError, arg
+from archc.ops.checks import choice, floating, numeric, optional, real, shown
+from archc.ops.emission import call, options
+from archc.sizes import Size
+
+if TYPE_CHECKING:
+    from archc.reference.named import Named, Run
+
+Meaning = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Pointwise(Op):
+    """A function of each element. FLOPs: one per element."""
+
+    real: ClassVar[bool] = True  # works on real numbers only, else also on whole ones
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        (floating if self.real else numeric)(x, f"`{self.name}`")
+        return (x,)
+
+    def text(self, code: Code, x: Operand) -> str:
+        """A call or an attribute of `x`."""
+        raise NotImplementedError
+
+    def torch(self, code: Code, x: Operand) -> Operand:
+        return replace(x, text=self.text(code, x), binding=ATOM)
+
+    def value(self, run: Run, data: Any) -> Any:
+        """The function on a tensor."""
+        raise NotImplementedError
+
+    def reference(self, run: Run, x: Named) -> Named:
+        return run.named(self.value(run, x.data), x.names)
+
+
+def _row(name: str, pattern: str, meaning: Meaning, saves: str, whole: bool = False) -> type[Pointwise]:
+    """The operation of one line of the table below."""
+
+    def text(self: Pointwise, code: Code, x: Operand) -> str:
+        return pattern.format(x=x.atom if pattern.startswith("{x}") else x.text)
+
+    def value(self: Pointwise, run: Run, data: Any) -> Any:
+        return meaning(run.torch, data)
+
+    body = {
+        "__doc__": f"`{name}` of each element. FLOPs: one per element.", "__module__": __name__,
+        "name": name, "real": not whole, "saves": saves, "text": text, "value": value,
+        "examples": (f"x: [B, C=4, H, W] -> {name}({'abs(x)' if name in ('log', 'sqrt') else 'x'})",),
+    }  # fmt: skip
+    return dataclass(frozen=True)(type(name.title(), (Pointwise,), body))
+
+
+# Name, the PyTorch text of `x`, its meaning, what its backward pass reads, and whether it takes whole numbers too.
+# fmt: off
+Abs = _row("abs", "{x}.abs()", lambda torch, x: torch.where(x < 0, -x, x), "x", whole=True)
+Sign = _row("sign", "{x}.sign()", lambda torch, x: (x > 0).to(x.dtype) - (x < 0).to(x.dtype), "", whole=True)
+Floor = _row("floor", "{x}.floor()", lambda torch, x: torch.floor(x), "")
+Round = _row("round", "{x}.round()", lambda torch, x: torch.round(x), "")
+Exp = _row("exp", "{x}.exp()", lambda torch, x: torch.pow(math.e, x), "result")
+Log = _row("log", "{x}.log()", lambda torch, x: torch.log2(x) * math.log(2), "x")
+Sqrt = _row("sqrt", "{x}.sqrt()", lambda torch, x: x**0.5, "result")
+Sin = _row("sin", "{x}.sin()", lambda torch, x: torch.cos(x - math.pi / 2), "x")
+Cos = _row("cos", "{x}.cos()", lambda torch, x: torch.sin(x + math.pi / 2), "x")
+Erf = _row("erf", "{x}.erf()", lambda torch, x: 1 - torch.special.erfc(x), "x")
+Tanh = _row("tanh", "torch.tanh({x})", lambda torch, x: 1 - 2 / (torch.exp(2 * x) + 1), "result")
+Sigmoid = _row("sigmoid", "torch.sigmoid({x})", lambda torch, x: 1 / (1 + torch.exp(-x)), "result")
+Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, torch.zeros_like(x), x), "result", whole=True)
+Silu = _row("silu", "F.silu({x})", lambda torch, x: x / (1 + torch.exp(-x)), "x")
+Softplus = _row("softplus", "F.softplus({x})", lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)), "x")
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Gelu(Pointwise):
+    """x Phi(x) with Phi the normal distribution (arXiv:1606.08415), or its approximation by tanh."""
+
+    name: ClassVar[str] = "gelu"
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W] -> gelu(x)",
+        'x: [B, N=3, C=4] -> gelu(x, "tanh")',
+    )
+    approximate: Any = arg("str", "none")
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        choice(self.approximate, "approximate", ("none", "tanh"))
+        return super().infer(check, x)
+
+    def text(self, code: Code, x: Operand) -> str:
+        return call("F.gelu", x.text, options(code, ("approximate", self.approximate, "none")))
+
+    def value(self, run: Run, data: Any) -> Any:
+        if self.approximate.value == "none":
+            return data * (1 + run.torch.special.erf(data / math.sqrt(2))) / 2
+        inner = math.sqrt(2 / math.pi) * (data + 0.044715 * data * data * data)
+        return data / (1 + run.torch.exp(-2 * inner))
+
+
+@dataclass(frozen=True)
+class Clamp(Pointwise):
+    """Each element, but at least `min` and at most `max`; one of them may be left out."""
+
+    name: ClassVar[str] = "clamp"
+    real: ClassVar[bool] = False
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4] -> clamp(x, -0.5, 0.5)",
+        "x: [B, C=4] -> clamp(x, max=0.25)",
+        "i: int[B, N] -> clamp(i, 0, i.N - 1)",
+    )
+    min: Any = arg("any", None)
+    max: Any = arg("any", None)
+
+    def _bounds(self) -> list[tuple[str, Scalar]]:
+        """The bounds that are given."""
+        both = [(name, optional(bound, name)) for name, bound in (("min", self.min), ("max", self.max))]
+        return [(name, bound) for name, bound in both if bound is not None]
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        given = self._bounds()
+        if not given:
+            raise OpError("`clamp` needs `min`, `max` or both", "E0213", help="write `clamp(x, 0, 1)` or `clamp(x, min=0)`")
+        for name, bound in given:
+            if not isinstance(bound.value, Size):
+                real(bound, name)
+            if x.dtype == "int" and isinstance(bound.value, float):
+                raise OpError(f"{x} holds whole numbers, and `{name}` is {shown(bound)}", "E0305", argument=name,
+                              help="clamp to whole numbers, or write `cast(x, float)` first")  # fmt: skip
+        numbers = [bound.value for _, bound in given if isinstance(bound.value, (int, float))]
+        if len(numbers) == 2 and numbers[0] > numbers[1]:
+            raise OpError(f"`min` is {numbers[0]} and `max` is {numbers[1]}, so nothing lies between", "E0213", argument="min")
+        return super().infer(check, x)
+
+    def text(self, code: Code, x: Operand) -> str:
+        rows = [(name, code.number(bound)) for name, bound in self._bounds()]
+        parts = [text for _, text in rows] if len(rows) == 2 else [f"{name}={text}" for name, text in rows]
+        return call(f"{x.atom}.clamp", parts)
+
+    def value(self, run: Run, data: Any) -> Any:
+        for name, bound in self._bounds():
+            limit = run.number(bound)
+            outside = data < limit if name == "min" else data > limit
+            data = run.torch.where(outside, run.torch.full_like(data, limit), data)
+        return data
+
+
+@dataclass(frozen=True)
+class Identity(Pointwise):
+    """The operand itself: what `norm: recipe = identity` switches off. FLOPs: none."""
+
+    name: ClassVar[str] = "identity"
+    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> identity(x)",)
+
+    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
+        return ZERO
+
+    def torch(self, code: Code, x: Operand) -> Operand:
+        return x
+
+    def reference(self, run: Run, x: Named) -> Named:
+        return x

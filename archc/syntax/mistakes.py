@@ -1,0 +1,392 @@
+"""Say what is wrong where the parser cannot go on, in the words of the language instead of the grammar's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lark import Lark
+from lark.exceptions import UnexpectedInput
+
+from archc.diagnostics import ArchError, Diagnostic, Label
+from archc.source import Source, Span
+from archc.syntax.lines import CLOSERS, SCAN
+
+HARD = frozenset("for repeat loop if else return and or not true false none".split())
+ROLES = ("mixer", "block", "stage", "model")
+DECLARATIONS = ("param", "buffer", "const", "input", "state")
+BINDINGS = ("module", "output", "exit", "next", "loss")
+OPERATORS = frozenset("+ - * / // % ** & == != <= >= < > and or if . ( [ |>".split())
+COMPONENT = (
+    "a component begins with `mixer`, `block`, `stage` or `model`, a helper of one expression with `fn`"
+)
+BINDING = "a name is bound by `name = expression` alone"
+# Words of other languages, and what is written instead.
+FOREIGN = {
+    "def": COMPONENT,
+    "class": COMPONENT,
+    "function": COMPONENT,
+    "func": COMPONENT,
+    "elif": "write `} else if condition {`",
+    "while": "write `repeat n { }` for new weights each turn, `loop n { }` for the same weights",
+    "import": "write `from path import name`",
+    "lambda": "write `fn name(parameters) = expression` at the top level, or pass a recipe",
+    "assert": 'write `require condition, "message"`',
+    "let": BINDING,
+    "var": BINDING,
+    "val": BINDING,
+    "pass": "an empty body is written `{ }`",
+    "async": COMPONENT,
+    "export": "every component can be imported",
+}
+# How groups of terminals are called, the most telling first: all of the first set and none of the second.
+GROUPS: tuple[tuple[str, set[str], set[str]], ...] = (
+    ("a statement", {"BIND", "RETURN"}, set()),
+    ("a component, `fn`, `from` or a binding", {"ROLE", "_FROM"}, set()),
+    ("a fact (`claim`, `matches`, `weights` or `init`)", {"_CLAIM"}, {"BIND"}),
+    ("a loop (`for`, `repeat`, `loop` or `stage`)", {"FOR", "REPEAT", "_STAGE"}, {"BIND"}),
+    ("an expression", {"NAME", "NUMBER"}, set()),
+    ("a type", {"NAME", "LIST", "LSQB"}, set()),
+    ("a name", {"NAME"}, {"NUMBER", "LIST", "BIND", "ROLE"}),
+    ("a text in double quotes", {"STRING"}, {"NUMBER"}),
+    ("`+=`", {"AUGMENT"}, set()),
+    ("the end of the line", {"_NL"}, set()),
+)
+
+
+@dataclass(frozen=True)
+class Word:
+    text: str
+    start: int
+    kind: str  # the group of `SCAN` that it is
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where parsing stopped.
+
+    `word` does not fit, `before` are the words of its statement before it, `wanted` are the words and kinds
+    of words that would have fitted, `opener` is the bracket around it; `at_top` where no body is around it.
+    """
+
+    word: Word
+    before: tuple[Word, ...]
+    wanted: frozenset[str]
+    opener: Word | None
+    at_top: bool
+    text: str
+
+    @property
+    def first(self) -> str:
+        return self.before[0].text if self.before else ""
+
+    @property
+    def last(self) -> str:
+        return self.before[-1].text if self.before else ""
+
+    @property
+    def line_ends(self) -> bool:
+        return self.word.kind == "newline"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule has recognised; the parts left empty stay as they would be without it."""
+
+    message: str
+    helps: tuple[str, ...] = ()
+    at: Word | None = None
+    label: str = ""
+
+
+def explain(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> ArchError:
+    """The diagnostic for `error`, which `parser` met in `text`, the source's text without comments."""
+    place, expected = _place(source, text, error, parser)
+    finding = next((found for rule in _RULES if (found := rule(place)) is not None), None)
+    word = finding.at if finding and finding.at else place.word
+    if word.kind == "newline":
+        start = len(text[: word.start].rstrip())
+        span = Span(source, max(start - 1, 0), start)
+        message = "the line ends too early"
+        expected = expected + " after this" if expected else ""
+    else:
+        message = "unexpected text in quotes" if word.kind == "text" else f"unexpected `{word.text}`"
+        span = Span(source, word.start, word.start + len(word.text))
+    opened: tuple[Label, ...] = ()
+    if place.opener is not None and finding is None:
+        start = place.opener.start
+        opened = (Label(Span(source, start, start + 1), f"inside this `{place.opener.text}`"),)
+    notes: tuple[str, ...] = ()
+    if finding is None and word.text in HARD:
+        notes = (f"`{word.text}` is a word of the language and never a name",)
+    message = finding.message if finding else message
+    label = (finding.label if finding else "") or expected
+    helps = finding.helps if finding else ()
+    return ArchError([Diagnostic("E0101", message, span, label, opened, notes, helps)])
+
+
+def _place(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> tuple[Place, str]:
+    at = error.pos_in_stream if error.pos_in_stream is not None and error.pos_in_stream >= 0 else len(text)
+    at = min(at, len(text) - 1)
+    words: list[Word] = []
+    openers: list[Word] = []
+    begin = 0
+    for match in SCAN.finditer(text, 0, at):
+        word = Word(match.group(), match.start(), match.lastgroup or "")
+        if word.kind == "newline" or word.text in "{}":
+            begin = len(words) + 1
+        if word.kind != "blank":
+            words.append(word)
+        if word.kind == "mark" and word.text in CLOSERS:
+            openers.append(word)
+        elif word.kind == "mark" and word.text in ")]}" and openers:
+            openers.pop()
+    found = SCAN.match(text, at)
+    assert found is not None
+    word = Word(found.group(), at, found.lastgroup or "")
+    if word.text == "}" and begin < len(words):
+        end = words[-1].start + len(words[-1].text)
+        # No newline is kept before `}`, but what is wrong is that the line before it has ended.
+        if "\n" in source.text[end:at]:
+            word = Word("\n", end, "newline")
+    opener = openers[-1] if openers and openers[-1].text != "{" else None
+    interactive: Any = getattr(error, "interactive_parser", None)
+    accepted = set(interactive.accepts()) if interactive is not None else set()
+    spelled = {t.name: str(t.pattern.value) for t in parser.terminals if t.pattern.type == "str"}
+    wanted = frozenset(spelled.get(name, name) for name in accepted)
+    place = Place(word, tuple(words[begin:]), wanted, opener, not openers, text)
+    return place, _expected(accepted, wanted)
+
+
+def _expected(accepted: set[str], wanted: Iterable[str]) -> str:
+    """`expected ...`: operators are only named where nothing else would fit."""
+    # After an expression, `:` could make a label and `=` a keyword of what began it; nobody means that here.
+    hidden = OPERATORS | HARD | {"with", "when", "as", "within", "list"}
+    hidden |= {":", "="} if "+" in wanted else set()
+    groups = [name for name, all_of, none_of in GROUPS if all_of <= accepted and not none_of & accepted]
+    marks = sorted(f"`{word}`" for word in wanted if not word[0].isupper() and word[0] != "_")
+    plain = [mark for mark in marks if mark[1:-1] not in hidden]
+    if "the end of the line" in groups:
+        plain = [mark for mark in plain if mark not in ("`}`", "`{`")]
+    elif groups:
+        plain = [mark for mark in plain if mark in ("`)`", "`]`", "`}`", "`:`", "`=`", "`,`")]
+    closers_first = sorted(plain, key=lambda mark: (mark not in ("`)`", "`]`", "`}`"), mark))
+    words = groups + closers_first if groups == ["an expression"] else closers_first + groups
+    words = words or marks
+    if not words:
+        return ""
+    return "expected " + (", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0])
+
+
+# ---- common mistakes: each rule looks at the place and names the mistake, or gives None
+
+
+def _foreign(place: Place) -> Finding | None:
+    for word in (place.word, *place.before[-1:]):
+        begins = word in place.before[:1] or not place.before
+        if word.text in FOREIGN and (begins or word.text in ("elif", "lambda")):
+            return Finding(
+                f"`{word.text}` is not a word of the language", (FOREIGN[word.text],), word, "not known here"
+            )
+    return None
+
+
+def _leading_operator(place: Place) -> Finding | None:
+    if place.before or place.line_ends or place.word.text not in OPERATORS - {"if", "(", "[", "."}:
+        return None
+    op = place.word.text
+    helps = (f"end the line above with `{op}`, or put parentheses around the whole expression",)
+    return Finding(
+        f"a statement cannot begin with `{op}`", helps, label="the line above has ended its statement"
+    )
+
+
+def _bad_number(place: Place) -> Finding | None:
+    """The scan takes `3x` for one word, the lexer for a number and a name."""
+    start = place.word.start
+    while start > 0 and (place.text[start - 1].isalnum() or place.text[start - 1] in "_."):
+        start -= 1
+    number = place.text[start : place.word.start]
+    if place.word.kind != "word" or not number[:1].isdigit() or number[-1] == ".":
+        return None
+    helps = ("a number may end in one of the units k, M, G, T; its digits are not grouped",)
+    text = number + place.word.text
+    return Finding(
+        f"`{text}` is neither a number nor a name", helps, Word(text, start, "word"), "not a number"
+    )
+
+
+def _bare_point(place: Place) -> Finding | None:
+    after = place.text[place.word.start + 1 : place.word.start + 2]
+    if place.word.text == "." and after.isdigit():
+        return Finding("a number begins with a digit", (f"write `0.{after}`",))
+    if place.last == "." and len(place.before) > 1 and place.before[-2].text.isdigit():
+        number = place.before[-2]
+        return Finding(
+            "a number ends with a digit",
+            (f"write `{number.text}.0`",),
+            Word(number.text + ".", number.start, "word"),
+        )
+    return None
+
+
+def _no_value(place: Place) -> Finding | None:
+    if "=" not in place.wanted or place.first not in BINDINGS:
+        return None
+    what = " ".join(word.text for word in place.before).replace(" ,", ",")
+    if place.line_ends:
+        return Finding(f"`{what}` has no value", (f"write `{what} = ...`",), label="expected `=` after this")
+    if place.word.text == ":":
+        return Finding(f"the value of `{what}` follows `=`", (f"write `{what} = ...`",), label="expected `=`")
+    return None
+
+
+def _no_type(place: Place) -> Finding | None:
+    if ":" not in place.wanted or not place.before:
+        return None
+    name = place.last
+    if place.first in DECLARATIONS and len(place.before) == 2:
+        helps = (
+            f"a tensor is written `{place.first} {name}: [B, C, H, W]`, a number `{place.first} {name}: int`",
+        )
+        return Finding(
+            f"`{name}` needs a type", helps, place.before[-1], "expected `:` and a type after this"
+        )
+    in_parameters = (
+        place.first in (*ROLES, "fn", "entry") and place.opener is not None and "=" not in place.wanted
+    )
+    if in_parameters and place.word.text in (",", ")", "=") and name.isidentifier():
+        helps = (f"a tensor is written `{name}: [B, C, H, W]`, a build argument `{name}: int`",)
+        return Finding(
+            f"parameter `{name}` needs a type", helps, place.before[-1], "expected `:` and a type after this"
+        )
+    return None
+
+
+def _subtract_and_assign(place: Place) -> Finding | None:
+    if place.word.text not in ("-=", "/=") or "=" not in place.wanted:
+        return None
+    op = place.word.text
+    helps = (f"write `{place.first} = {place.first} {op[0]} ...`; only `+=` and `*=` exist",)
+    return Finding(f"`{op}` is not an operator of the language", helps, label="expected `=`, `+=` or `*=`")
+
+
+def _nameless(place: Place) -> Finding | None:
+    if place.first in (*ROLES, "fn", "entry") and len(place.before) == 1 and place.word.text == "(":
+        helps = (f"write `{place.first} name(parameters)`",)
+        return Finding(f"this `{place.first}` has no name", helps, place.before[0])
+    return None
+
+
+def _value_unused(place: Place) -> Finding | None:
+    names = all(word.kind == "word" or word.text == "," for word in place.before)
+    if not place.before or not names or "=" not in place.wanted or place.first in (*BINDINGS, *DECLARATIONS):
+        return None
+    if place.line_ends or place.word.text in OPERATORS:
+        helps = ("give the value a name: `name = ...`, or `return` it",)
+        return Finding("an expression alone is not a statement", helps)
+    return None
+
+
+def _colon_before_body(place: Place) -> Finding | None:
+    if place.word.text != ":" or "{" not in place.wanted:
+        return None
+    helps = ["a body is written between `{` and `}`"]
+    if "->" in place.wanted:
+        helps.insert(0, "results are written `-> [B, C, H, W]`")
+    return Finding("unexpected `:`", tuple(helps))
+
+
+def _brace_on_next_line(place: Place) -> Finding | None:
+    if not place.line_ends or "{" not in place.wanted:
+        return None
+    follows = place.text[place.word.start :].lstrip().startswith("{")
+    helps = ("the `{` stands on the same line",) if follows else ()
+    return Finding("the body is missing", helps, label="expected `{` after this")
+
+
+def _misplaced_label(place: Place) -> Finding | None:
+    if place.last != ":" or "for" not in place.wanted or len(place.before) != 2:
+        return None
+    name, word = place.first, place.word.text
+    shown = "..." if place.line_ends else word
+    helps = (
+        f"to label a call write `x = x |> {name}: {shown}`",
+        f"to bind a name write `{name} = ...`; only `param`, `buffer`, `const`, `input` and `state` have types",
+    )
+    return Finding("a label at the beginning of a statement belongs to a loop", helps)
+
+
+def _compare_by_one_sign(place: Place) -> Finding | None:
+    if place.word.text == "=" and "==" in place.wanted:
+        return Finding("`=` does not compare", ("to compare write `==`",))
+    return None
+
+
+def _targets_in_parentheses(place: Place) -> Finding | None:
+    if not place.before and place.word.text == "(":
+        return Finding(
+            "a statement cannot begin with `(`", ("names are bound without parentheses: `a, b = ...`",)
+        )
+    return None
+
+
+def _lone_text(place: Place) -> Finding | None:
+    if not place.before and place.word.kind == "text" and not place.word.text.startswith('"""'):
+        helps = ('a description is written between `"""` and `"""`, a remark after `#`',)
+        return Finding("a text alone is not a statement", helps)
+    return None
+
+
+def _outside_component(place: Place) -> Finding | None:
+    word = place.before[0] if place.before else place.word
+    inside = (
+        word.text in BINDINGS + DECLARATIONS if place.before else word.text in HARD or word.text == "require"
+    )
+    if not place.at_top or not inside or len(place.before) > 1 or "." in place.wanted:
+        return None
+    return Finding(f"`{word.text}` stands only in the body of a component", (COMPONENT,), word)
+
+
+def _function_with_body(place: Place) -> Finding | None:
+    if place.first != "fn" or place.word.text not in ("{", "->") or "=" not in place.wanted:
+        return None
+    helps = ("a `fn` is one expression: `fn name(parameters) = expression`",)
+    return Finding(f"unexpected `{place.word.text}`", helps)
+
+
+def _lone_else(place: Place) -> Finding | None:
+    if place.word.text == "else" and not place.before:
+        return Finding("`else` without an `if`", label="no `if` ends just before this")
+    return None
+
+
+def _shadowing_word(place: Place) -> Finding | None:
+    """`for = 3`, or `x = for`: a word of the language where a name should be."""
+    if place.word.text == "=" and len(place.before) == 1 and place.last in HARD:
+        return Finding(f"`{place.last}` is a word of the language and never a name", at=place.before[0])
+    return None
+
+
+_RULES: tuple[Callable[[Place], Finding | None], ...] = (
+    _foreign,
+    _leading_operator,
+    _bad_number,
+    _bare_point,
+    _shadowing_word,
+    _nameless,
+    _no_value,
+    _no_type,
+    _subtract_and_assign,
+    _value_unused,
+    _colon_before_body,
+    _brace_on_next_line,
+    _misplaced_label,
+    _compare_by_one_sign,
+    _targets_in_parentheses,
+    _lone_text,
+    _lone_else,
+    _outside_component,
+    _function_with_body,
+)

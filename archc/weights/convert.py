@@ -1,0 +1,48 @@
+"""`archc convert-weights`: a published checkpoint as the state dict of the module that archc writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from archc.diagnostics import fail
+from archc.ir.program import Program
+from archc.version import __version__
+from archc.weights.checkpoint import read, shapes
+from archc.weights.keys import state_dict
+from archc.weights.rules import Plan, fill_weights, plan
+
+
+def convert(program: Program, checkpoint: Path, out: Path) -> Plan:
+    """Write the checkpoint's tensors as safetensors under the module's names, and say where each went.
+
+    Strict, by the rules of the spec. `out` appears whole or not at all. Raises ArchError: what `checkpoint.read` and
+    `rules.plan` raise, and E0613 where `out` cannot be written.
+    """
+    import torch
+
+    tensors = read(checkpoint)
+    module = state_dict(program)
+    placed = plan(program.rules, shapes(tensors), module, program.span)
+    filled = fill_weights(placed, tensors)
+    # A counter that the checkpoint lacks starts at 0, as in a new module.
+    filled |= {key: torch.zeros(module[key].shape, dtype=torch.int64) for key in placed.missing}
+    # safetensors refuses tensors that share memory, and views of larger ones.
+    ordered = {key: filled[key].clone(memory_format=torch.contiguous_format) for key in module}
+    _write(ordered, Path(out), {"format": "pt", "spec": program.name, "archc": __version__})
+    return placed
+
+
+def _write(tensors: dict, out: Path, metadata: dict[str, str]) -> None:
+    """Write beside `out`, then rename: whoever reads `out` never sees half a file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata=metadata)
+        os.replace(part, out)
+    except (OSError, SafetensorError) as error:
+        raise fail("E0613", f"`{out}` cannot be written: {error}") from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""The state dict of the module that a program becomes: every key and its weight, in torch's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from archc.ir.graph import ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry, is_live
+from archc.ir.program import Program
+from archc.ir.sym import Scalar, plain
+from archc.ops.base import Weight
+
+Parameters = tuple[tuple[str, Scalar], ...]
+
+
+@dataclass
+class _Module:
+    """What one torch module registers, in order of registration."""
+
+    params: dict[str, Weight] = field(default_factory=dict)
+    buffers: dict[str, Weight] = field(default_factory=dict)
+    children: dict[str, _Module] = field(default_factory=dict)
+
+    def register(self, weight: Weight, name: str) -> None:
+        # A table is a buffer that torch does not save.
+        if weight.kind != "table":
+            (self.params if weight.kind == "param" else self.buffers).setdefault(name, weight)
+
+    def child(self, path: str) -> _Module:
+        """The submodule at a dotted path, this module itself where the path is empty; made when it is not there yet."""
+        module = self
+        for name in path.split(".") if path else ():
+            module = module.children.setdefault(name, _Module())
+        return module
+
+    def items(self, prefix: str) -> Iterator[tuple[str, Weight]]:
+        """torch's order: a module's own parameters, its buffers, then its children."""
+        for name, weight in (*self.params.items(), *self.buffers.items()):
+            yield prefix + name, weight
+        # A list of modules is in the order of its indices, however its items were met.
+        numbered = all(name.isdigit() for name in self.children)
+        for name in sorted(self.children, key=int) if numbered else self.children:
+            yield from self.children[name].items(f"{prefix}{name}.")
+
+
+def state_dict(program: Program) -> dict[str, Weight]:
+    """Every state-dict key of the program's module and the weight under it, in the order in which torch lists them."""
+    module = _Module()
+    _fill(module, program.root, values(program.parameters))
+    return dict(module.items(""))
+
+
+def values(parameters: Parameters) -> dict[str, Any]:
+    """Compile-time parameters with their values in this build."""
+    return {name: plain(value) for name, value in parameters}
+
+
+def inside(template: Template, around: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that a template may read: its parameters, and in the turn of a loop also what stands `around` it."""
+    own = values(template.parameters)
+    return {**around, **own} if template.role in ("turn", "entry", "model") else own
+
+
+def live_entries(template: Template, around: Mapping[str, Any]) -> list[Entry]:
+    """The entries that this build has."""
+    known = inside(template, around)
+    return [entry for entry in template.entries if is_live(entry, known)]
+
+
+def _fill(module: _Module, template: Template, around: Mapping[str, Any]) -> None:
+    known = inside(template, around)
+    for entry in live_entries(template, around):
+        _add(module, entry, known)
+
+
+def _add(module: _Module, entry: Entry, known: Mapping[str, Any]) -> None:
+    match entry:
+        case WeightEntry(name=name, weight=weight):
+            module.register(weight, name)
+        case ListEntry(name=name, items=items):
+            for number, item in enumerate(items):
+                _add_unit(module.child(f"{name}.{number}"), item, known)
+        case OpEntry(name=name) | ChildEntry(name=name):
+            _add_unit(module.child(name), entry, known)
+
+
+def _add_unit(module: _Module, unit: OpEntry | ChildEntry, known: Mapping[str, Any]) -> None:
+    """`unit` as the module itself: an item of a list has no name of its own."""
+    if isinstance(unit, ChildEntry):
+        _fill(module, unit.template, known)
+        return
+    for weight in unit.weights:
+        module.register(weight, weight.name)

@@ -1,0 +1,320 @@
+"""Regions in which blocks of queries share their keys: windows, grids and blocks with a halo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archc.backend.operand import ATOM, Operand
+from archc.ir.sym import Const, Scalar, apply
+from archc.ir.types import Axis
+from archc.ops.base import Check, Code, OpError, arg, per_axis
+from archc.sizes import Size
+from archc.where.base import (
+    GROUPS, QUERIES, TAP, Form, Places, arrange, bound, fixed, numbers, one_of, product_text, same_positions, then,
+    trailing, tuple_text,
+)  # fmt: skip
+from archc.where.local import Local
+
+if TYPE_CHECKING:
+    from archc.reference.named import Run
+
+
+@dataclass(frozen=True)
+class Blocks(Local):
+    """What window, grid and halo have in common. A block is cut from `size` positions along each moved axis."""
+
+    grouped: ClassVar[bool] = True
+    helper: ClassVar[str] = "window"  # the helpers are `<helper>_partition` and `<helper>_merge`
+
+    def cut(self, count: int) -> tuple[Scalar, ...]:
+        """The queries of a block along each of `count` moved axes."""
+        raise NotImplementedError
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the last block of an axis may hang over the edge of the map."""
+        return False
+
+    def _split(self, at: Places) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        moved = self.axes(at.names)
+        return tuple(name for name in at.names if name not in moved), moved
+
+    def _arranged(self, x: Operand, at: Places) -> tuple[Operand, tuple[str, ...]]:
+        """`x` as (lead, ride, moved, last) with a last axis for sure, and the names of the lead."""
+        ride, moved = self._split(at)
+        last = trailing(x, at.names)
+        x = arrange(x, (*ride, *moved), last)
+        lead = x.order[: len(x.order) - len(ride) - len(moved) - len(last)]
+        if not last:
+            x = then(x, f"{x.atom}[..., None]", (*x.order, "@last"))
+        return x, lead
+
+    def _folded(self, x: Operand, lead: tuple[str, ...], ride: int) -> str:
+        """The text of `x` with the axes that ride along folded into the groups behind them."""
+        return f"{x.atom}.flatten({len(lead)}, {len(lead) + ride})" if ride else x.text
+
+    def queries(self, code: Code, x: Operand, at: Places) -> Operand:
+        ride, moved = self._split(at)
+        x, lead = self._arranged(x, at)
+        size = tuple_text([code.number(b) for b in self.cut(len(moved))])
+        if self.ragged:
+            x = replace(x, text=f"{code.helper('pad_to_multiple')}({x}, {size})", binding=ATOM)
+        last = x.order[-1]
+        x = replace(x, text=f"{code.helper(self.helper + '_partition')}({x}, {size})", binding=ATOM)
+        x = then(x, self._folded(x, lead, len(ride)), (*lead, GROUPS, QUERIES, last))
+        return then(x, f"{x.atom}[..., 0]", x.order[:-1]) if last == "@last" else x
+
+    def keys(self, code: Code, x: Operand, at: Places) -> Operand:
+        x = self.queries(code, x, at)
+        order = tuple(TAP if name == QUERIES else name for name in x.order)
+        return replace(x, order=order)
+
+    def merge(self, code: Code, x: Operand, form: Form) -> Operand:
+        at_names = form.axes
+        moved = self.axes(at_names)
+        ride = tuple(name for name in at_names if name not in moved)
+        sizes = dict(zip(at_names, form.extents, strict=True))
+        block = [code.number(b) for b in self.cut(len(moved))]
+        last = tuple(n for n in (TAP, "C") if n in x.order)[:1]
+        lead = tuple(n for n in x.order if n not in (GROUPS, QUERIES, *last))
+        x = self._completed(x, lead, last, block, [sizes[n] for n in ride], [sizes[n] for n in moved])
+        text = x.text if last else f"{x.atom}[..., None]"
+        if ride:
+            atom = x.atom if last else text
+            text = f"{atom}.unflatten({len(lead)}, ({', '.join(sizes[n] for n in ride)}, -1))"
+        shape = [sizes[name] for name in moved]
+        if self.ragged:
+            whole = [f"-(-{n} // {b}) * {b}" if not n.isdigit() or not b.isdigit() else str(-(-int(n) // int(b)) * int(b))
+                     for n, b in zip(shape, block, strict=True)]  # fmt: skip
+            text = f"{code.helper(self.helper + '_merge')}({text}, {tuple_text(block)}, {tuple_text(whole)})"
+            text += f"[..., {', '.join(f':{n}' for n in shape)}, :]"
+        else:
+            text = f"{code.helper(self.helper + '_merge')}({text}, {tuple_text(block)}, {tuple_text(shape)})"
+        if not last:
+            text += "[..., 0]"
+        return replace(x, text=text, order=(*lead, *ride, *moved, *last), binding=ATOM, where=None)
+
+    def _completed(self, x: Operand, lead: tuple[str, ...], last: tuple[str, ...], block: Sequence[str],
+                   ride: Sequence[str], moved: Sequence[str]) -> Operand:  # fmt: skip
+        """`x` with both `@groups` and `@queries`, repeated where it lacks one."""
+        x = x.to((*lead, *(n for n in (GROUPS, QUERIES) if n in x.order), *last))
+        if GROUPS in x.order and QUERIES in x.order:
+            return x
+        missing = QUERIES if GROUPS in x.order else GROUPS
+        if missing == QUERIES:
+            count, where = product_text(block), len(lead) + 1
+        else:
+            parts = [f"-(-{n} // {b})" if self.ragged else f"({n} // {b})" for n, b in zip(moved, block, strict=True)]
+            count, where = product_text([*ride, *parts]), len(lead)
+        shape = ["-1"] * (where) + [count] + ["-1"] * (len(lead) + 1 + len(last) - where)
+        order = list(x.order)
+        order.insert(where, missing)
+        return then(x, f"{x.atom}.unsqueeze({where}).expand({', '.join(shape)})", tuple(order))
+
+    def _bias(self, code: Code, table: Operand, taps: Sequence[str], centre: str | None, **given: Sequence[str] | None) -> Operand:
+        """The table at `centre + start + tap - step * query` along every axis, in the region's form."""
+        queries = [code.number(b) for b in self.cut(len(taps))]
+        parts = [str(table), tuple_text(queries), tuple_text(taps)]
+        parts += [f"{name}={tuple_text(texts)}" for name, texts in given.items() if texts]
+        parts += [f"centre={centre}"] if centre else []
+        text = f"{code.helper('relative_bias')}({', '.join(parts)})"
+        if len(taps) > 1:
+            text += f".flatten(-{len(taps) + 1}, -2)"
+        lead = table.order[: len(table.order) - len(taps)]
+        return then(table, text, (*lead, QUERIES, TAP))
+
+
+def number_at(value: Scalar, place: int) -> Scalar:
+    """A size argument along moved axis number `place`."""
+    return value.value[place] if isinstance(value.value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Window(Blocks):
+    """Windows side by side, each attending to itself: k(i, u) = w floor(i / w) + u. w must divide the map.
+
+    `edge="drop"` allows maps that it does not divide: the last windows are smaller.
+    """
+
+    name: ClassVar[str] = "window"
+    size: Any = arg("size")
+    edge: Any = arg("str", None)
+    on: Any = arg("axes", None)
+
+    def cut(self, count: int) -> tuple[Scalar, ...]:
+        return numbers(self.size, count, "size")
+
+    @property
+    def ragged(self) -> bool:
+        return self.rule is not None
+
+    def check(self, check: Check, at: Places) -> None:
+        one_of(self.edge, (None, "drop", "zero"), "edge")
+        same_positions(check, at, self.name)
+        moved = self.axes(at.names)
+        for name, size in zip(moved, self.cut(len(moved)), strict=True):
+            if not self.ragged:
+                check.divides(Size.of(fixed(size)), at.key(name).size, f"a window of {fixed(size)} must divide {name}")
+
+    def counts(self, at: Places) -> tuple[Size, ...]:
+        return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))
+
+    def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
+        w = fixed(number_at(self.size, place))
+        return w * (i // w) + u
+
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+        return self._bias(code, table, [code.number(b) for b in self.cut(len(sizes))], centre)
+
+    def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
+        return tuple((c - 1, c - 1) for c in self.counts(at))
+
+
+@dataclass(frozen=True)
+class Grid(Blocks):
+    """g x g positions spread evenly over the map attend to each other: k(i, u) = (i mod s) + s u with s = S / g."""
+
+    name: ClassVar[str] = "grid"
+    helper: ClassVar[str] = "grid"
+    size: Any = arg("size")
+    on: Any = arg("axes", None)
+
+    def cut(self, count: int) -> tuple[Scalar, ...]:
+        return numbers(self.size, count, "size")
+
+    def check(self, check: Check, at: Places) -> None:
+        same_positions(check, at, self.name)
+        moved = self.axes(at.names)
+        for name, size in zip(moved, self.cut(len(moved)), strict=True):
+            check.divides(Size.of(fixed(size)), at.key(name).size, f"a grid of {fixed(size)} must divide {name}")
+
+    def counts(self, at: Places) -> tuple[Size, ...]:
+        return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))
+
+    def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
+        s = sizes[1] // fixed(number_at(self.size, place))
+        return i % s + s * u
+
+    def unit(self, run: Run, place: int, size: int) -> int:
+        return size // fixed(number_at(self.size, place))
+
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+        return self._bias(code, table, [code.number(b) for b in self.cut(len(sizes))], centre)
+
+    def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
+        return tuple((c - 1, c - 1) for c in self.counts(at))
+
+
+@dataclass(frozen=True)
+class Halo(Blocks):
+    """Blocks of b that also see h positions on every side: k(i, u) = b floor(i / b) - h + u, 0 <= u < b + 2h.
+
+    With `stride=s` the queries lie on every s-th position (b / s of them in a block). Taps outside the map are none,
+    or with `edge="zero"` a key and value 0 that take part (HaloNet, Vaswani et al. 2021). Offsets are measured from
+    the query's position, or with `query="coarse"` from its number on the strided map.
+    """
+
+    name: ClassVar[str] = "halo"
+    block: Any = arg("size")
+    halo: Any = arg("size")
+    stride: Any = arg("size", 1)
+    edge: Any = arg("str", "drop")
+    query: Any = arg("str", "fine")
+    on: Any = arg("axes", None)
+
+    def _steps(self, count: int) -> list[tuple[int, int, int]]:
+        """(block, halo, stride) for each axis."""
+        steps = []
+        for block, halo, stride in zip(numbers(self.block, count, "block"), numbers(self.halo, count, "halo", 0),
+                                       numbers(self.stride, count, "stride"), strict=True):  # fmt: skip
+            if fixed(block) % fixed(stride):
+                raise OpError(f"the stride {fixed(stride)} must divide the block of {fixed(block)}", "E0321", argument="stride")
+            steps.append((fixed(block), fixed(halo), fixed(stride)))
+        return steps
+
+    def cut(self, count: int) -> tuple[Scalar, ...]:
+        self._steps(count)
+        blocks, strides = per_axis(self.block, count), per_axis(self.stride, count)
+        return tuple(
+            b if fixed(s) == 1 else Scalar(fixed(b) // fixed(s), apply("//", b.sym, s.sym))
+            for b, s in zip(blocks, strides, strict=True)
+        )
+
+    def _ratios(self, axes: Sequence[Axis]) -> tuple[int, ...]:
+        moved = self.axes([axis.name for axis in axes])
+        steps = dict(zip(moved, self._steps(len(moved)), strict=True))
+        return tuple(steps[axis.name][2] if axis.name in steps else 1 for axis in axes)
+
+    def queried(self, k: Sequence[Axis]) -> tuple[Axis, ...]:
+        return tuple(
+            axis if ratio == 1 else Axis(axis.name, axis.dim // ratio)
+            for axis, ratio in zip(k, self._ratios(k), strict=True)
+        )
+
+    def keyed(self, q: Sequence[Axis]) -> tuple[Axis, ...]:
+        return tuple(
+            axis if ratio == 1 else Axis(axis.name, axis.dim * ratio)
+            for axis, ratio in zip(q, self._ratios(q), strict=True)
+        )
+
+    def check(self, check: Check, at: Places) -> None:
+        one_of(self.edge, ("drop", "zero"), "edge")
+        one_of(self.query, ("fine", "coarse"), "query")
+        same_positions(check, at, self.name, self._ratios(at.q))
+        moved = self.axes(at.names)
+        for name, (block, _, _) in zip(moved, self._steps(len(moved)), strict=True):
+            check.divides(Size.of(block), at.key(name).size, f"a block of {block} must divide {name}")
+
+    def counts(self, at: Places) -> tuple[Size, ...]:
+        return tuple(Size.of(b + 2 * h) for b, h, _ in self._steps(len(self.axes(at.names))))
+
+    def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
+        b, h, s = (fixed(number_at(v, place)) for v in (self.block, self.halo, self.stride))
+        return b * (i * s // b) - h + u
+
+    def origin(self, i: int, place: int) -> int:
+        if self.query.value == "coarse":
+            return self._coarse_origin(i, place)
+        return i * fixed(number_at(self.stride, place))
+
+    def _coarse_origin(self, i: int, place: int) -> int:
+        """The start of the block, and the query's number within it."""
+        b, s = (fixed(number_at(v, place)) for v in (self.block, self.stride))
+        return b * (i * s // b) + i % (b // s)
+
+    def keys(self, code: Code, x: Operand, at: Places) -> Operand:
+        ride, moved = self._split(at)
+        x, lead = self._arranged(x, at)
+        x = bound(code, x)
+        rows = []
+        for name, block, halo in zip(moved, per_axis(self.block, len(moved)), per_axis(self.halo, len(moved)), strict=True):
+            parts = (code.extent(x, name), code.number(block), code.number(halo), f"{x}.device")
+            rows.append(f"{code.helper('halo_taps')}({', '.join(parts)})")
+        last = x.order[-1]
+        text = f"{code.helper('take_taps')}({x}, [{', '.join(rows)}], absent=True)"
+        if len(ride) + len(moved) > 1:
+            text += f".flatten({len(lead)}, {len(lead) + len(ride) + len(moved) - 1})"
+        x = then(x, text, (*lead, GROUPS, TAP, last))
+        return then(x, f"{x.atom}[..., 0]", x.order[:-1]) if last == "@last" else x
+
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+        count = len(sizes)
+        blocks, halos, strides = (per_axis(v, count) for v in (self.block, self.halo, self.stride))
+        reach = [
+            Scalar(fixed(b) + 2 * fixed(h), apply("+", b.sym, apply("*", Const(2), h.sym)))
+            for b, h in zip(blocks, halos, strict=True)
+        ]
+        start = [code.number(Scalar(-fixed(h), apply("neg", h.sym))) for h in halos]
+        step = [code.number(s) for s in strides]
+        if self.query.value == "coarse" or all(fixed(s) == 1 for s in strides):
+            step = None
+        return self._bias(code, table, [code.number(r) for r in reach], centre, start=start, step=step)
+
+    def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
+        coarse = self.query.value == "coarse"
+        return tuple(
+            (Size.of((b // s - 1) * (1 if coarse else s) + h), Size.of(b + h - 1))
+            for b, h, s in self._steps(len(self.axes(at.names)))
+        )

@@ -1,0 +1,210 @@
+"""Regions made of regions: one softmax over both, one without the other, combinations, and shifted maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archc.backend.operand import SUM, Operand
+from archc.ir.types import Axis
+from archc.ops.base import Check, Code, OpError
+from archc.sizes import Size
+from archc.where.base import TAP, Form, Places, Region, bound, extents, then
+from archc.where.emit import query_sizes, taps_of_queries
+
+if TYPE_CHECKING:
+    from archc.reference.named import Run
+
+
+def logical(code: Code, x: Operand) -> Operand:
+    return x.where.merge(code, x) if isinstance(x.where, Form) else x
+
+
+@dataclass(frozen=True)
+class Union(Region):
+    """R's taps, then Q's: one softmax goes over both."""
+
+    name: ClassVar[str] = "+"
+    left: Region
+    right: Region
+
+    def axes(self, names: Sequence[str]) -> tuple[str, ...]:
+        moved = {*self.left.axes(names), *self.right.axes(names)}
+        return tuple(name for name in names if name in moved)
+
+    def queried(self, k: Sequence[Axis]) -> tuple[Axis, ...]:
+        return self.left.queried(k)
+
+    def keyed(self, q: Sequence[Axis]) -> tuple[Axis, ...]:
+        return self.left.keyed(q)
+
+    @property
+    def gaps(self) -> bool:
+        return self.left.gaps or self.right.gaps
+
+    def check(self, check: Check, at: Places) -> None:
+        self.left.check(check, at)
+        self.right.check(check, at)
+
+    def taps(self, at: Places) -> Size:
+        return self.left.taps(at) + self.right.taps(at)
+
+    def index(self, run: Run, at: Places) -> tuple[Any, Any]:
+        parts = [self.left.index(run, at), self.right.index(run, at)]
+        return run.torch.cat([p[0] for p in parts], 1), run.torch.cat([p[1] for p in parts], 1)
+
+    def count(self, code: Code, k: Operand, at: Places) -> str:
+        left, right = self.left.count(code, k, at), self.right.count(code, k, at)
+        return str(int(left) + int(right)) if left.isdigit() and right.isdigit() else f"{left} + {right}"
+
+    def scores(self, code: Code, q: Operand, k: Operand, at: Places) -> Operand:
+        q, k = bound(code, q.last("C"), "q"), bound(code, k.last("C"), "k")
+        left, right = (logical(code, part.scores(code, q, k, at)) for part in (self.left, self.right))
+        return then(left, f"torch.cat([{left}, {right.to(left.order)}], dim=-1)", left.order)
+
+    def mix(self, code: Code, w: Operand, v: Operand, at: Places) -> Operand:
+        w = bound(code, logical(code, w).last(TAP), "w")
+        v = bound(code, v, "v")
+        cut = self.left.count(code, v, at)
+        left = self.left.mix(code, replace(w, text=f"{w}[..., :{cut}]"), v, at)
+        right = self.right.mix(code, replace(w, text=f"{w}[..., {cut}:]"), v, at)
+        return replace(left, text=f"{left.inside(SUM)} + {right.to(left.order).inside(SUM + 1)}", binding=SUM)
+
+    def look(self, code: Code, x: Operand, at: Places) -> Operand:
+        x = bound(code, x)
+        left, right = self.left.look(code, x, at), self.right.look(code, x, at)
+        return then(left, f"torch.cat([{left}, {right.to(left.order)}], dim=-1)", left.order)
+
+    def mask(self, code: Code, k: Operand, at: Places) -> str | None:
+        if not self.gaps:
+            return None
+        sizes = query_sizes(code, k, at)
+        return f"torch.cat([{', '.join(there(part, code, k, at, sizes) for part in (self.left, self.right))}], dim=-1)"
+
+    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
+        table = bound(code, table, "table")
+        left, right = (logical(code, part.bias(code, table, at, sizes, centre)) for part in (self.left, self.right))
+        return then(left, f"torch.cat([{left}, {right.to(left.order)}], dim=-1)", left.order)
+
+    def offsets(self, run: Run, at: Places) -> Any:
+        return run.torch.cat([self.left.offsets(run, at), self.right.offsets(run, at)], 2)
+
+    def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
+        pairs = zip(self.left.span(at), self.right.span(at), strict=True)
+        return tuple((Size.maximum(a, c), Size.maximum(b, d)) for (a, b), (c, d) in pairs)
+
+
+def there(region: Region, code: Code, k: Operand, at: Places, sizes: tuple[str, ...]) -> str:
+    """The mask of a region in the order of the map, as (positions, tap)."""
+    shape = ", ".join((*(code.extent(k, axis.name) for axis in at.k), "1"))
+    ones = code.let(f"{k.atom}.new_ones(({shape}), dtype=torch.long)", "ones")
+    if region.gaps and isinstance(region, Difference | Union):
+        text = region.mask(code, k, at)
+        assert text is not None
+        return text
+    return f"({taps_of_queries(region, code, ones, at, sizes)} > 0)"
+
+
+def difference(left: Region, right: Region) -> Region:
+    """`left - right`, brought into the form that `Difference` takes."""
+    if isinstance(right, Union):
+        return difference(difference(left, right.left), right.right)
+    if isinstance(left, Union):
+        return Union(difference(left.left, right), difference(left.right, right))
+    return Difference(left, right)
+
+
+@dataclass(frozen=True)
+class Difference(Region):
+    """R's taps, none where the key is also one of Q's. The slot stays, and is counted."""
+
+    name: ClassVar[str] = "-"
+    left: Region
+    right: Region
+
+    def axes(self, names: Sequence[str]) -> tuple[str, ...]:
+        return self.left.axes(names)
+
+    def queried(self, k: Sequence[Axis]) -> tuple[Axis, ...]:
+        return self.left.queried(k)
+
+    def keyed(self, q: Sequence[Axis]) -> tuple[Axis, ...]:
+        return self.left.keyed(q)
+
+    @property
+    def gaps(self) -> bool:
+        return True
+
+    def check(self, check: Check, at: Places) -> None:
+        if isinstance(self.right, Difference):
+            raise OpError("what is taken away from a region cannot itself be a difference", "E0213", argument="over")
+        self.left.check(check, at)
+        self.right.check(check, at)
+
+    def taps(self, at: Places) -> Size:
+        return self.left.taps(at)
+
+    def count(self, code: Code, k: Operand, at: Places) -> str:
+        return self.left.count(code, k, at)
+
+    def index(self, run: Run, at: Places) -> tuple[Any, Any]:
+        index, valid = self.left.index(run, at)
+        other, real = self.right.index(run, at)
+        for u in range(other.shape[1]):
+            valid = valid & ~((index == other[:, u : u + 1]) & real[:, u : u + 1] & (index >= 0))
+        return index.masked_fill(~valid, -1), valid
+
+    def _mask(self, code: Code, k: Operand, at: Places, sizes: tuple[str, ...]) -> str:
+        """True where R's key is none of Q's. Positions are numbered from 1, so that 0 stands for no key."""
+        shape = [code.extent(k, axis.name) for axis in at.k]
+        count = " * ".join(shape)
+        numbered = f"torch.arange(1, {count} + 1, device={k.atom}.device).view({', '.join((*shape, '1'))})"
+        ids = code.let(numbered, "place")
+        mine = taps_of_queries(self.left, code, ids, at, sizes)
+        theirs = taps_of_queries(self.right, code, ids, at, sizes)
+        if self.right.taps(at).constant == 1:
+            text = f"{mine} != {theirs}"
+        else:
+            text = f"({mine}[..., :, None] != {theirs}[..., None, :]).all(-1)"
+        if self.left.gaps:
+            text = f"({text}) & {there(self.left, code, k, at, sizes)}"
+        return code.let(text, "valid")
+
+    def mask(self, code: Code, k: Operand, at: Places) -> str:
+        return self._mask(code, k, at, query_sizes(code, k, at))
+
+    def scores(self, code: Code, q: Operand, k: Operand, at: Places) -> Operand:
+        q, k = bound(code, q.last("C"), "q"), bound(code, k.last("C"), "k")
+        mask = self._mask(code, k, at, extents(code, q, at.names))
+        s = logical(code, self.left.scores(code, q, k, at))
+        return then(s, f'{s.atom}.masked_fill(~{mask}, float("-inf"))', s.order)
+
+    def mix(self, code: Code, w: Operand, v: Operand, at: Places) -> Operand:
+        w, v = logical(code, w), bound(code, v, "v")
+        names = tuple(name for name in at.names if name in w.order)
+        w = w.to((*(n for n in w.order if n not in (*names, TAP)), *names, TAP))
+        mask = self._mask(code, v, at, query_sizes(code, v, at))
+        if len(names) == len(at.names):
+            return self.left.mix(code, then(w, f"{w.atom}.masked_fill(~{mask}, 0.0)", w.order), v, at)
+        missing = tuple(n for n in at.names if n not in names)
+        lead = w.order[: len(w.order) - len(names) - 1]
+        view = w.atom
+        for place, name in enumerate(at.names):
+            view += f".unsqueeze({len(lead) + place})" if name in missing else ""
+        return self.left.mix(code, then(w, f"{view}.where({mask}, 0.0)", (*lead, *at.names, TAP)), v, at)
+
+    def look(self, code: Code, x: Operand, at: Places) -> Operand:
+        x = bound(code, x)
+        mask = self._mask(code, x, at, query_sizes(code, x, at))
+        y = self.left.look(code, x, at)
+        return then(y, f"{y.atom}.masked_fill(~{mask}, 0)", y.order)
+
+    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
+        return logical(code, self.left.bias(code, table, at, sizes, centre))
+
+    def offsets(self, run: Run, at: Places) -> Any:
+        return self.left.offsets(run, at)
+
+    def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
+        return self.left.span(at)

@@ -1,0 +1,2 @@
+from archc.where.base import Region
+REGIONS: dict = {}
