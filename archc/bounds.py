@@ -14,6 +14,8 @@ from math import comb
 from archc.sizes import Atom, Extreme, Floor, Size
 
 Poly = dict[tuple[str, ...], Fraction]
+# Longest product of two bounds that is written out.
+MAX_PARTS = 400
 _ONE: Poly = {(): Fraction(1)}
 
 
@@ -118,9 +120,10 @@ def _each(polys: list[Poly], pick: Callable[[Iterable[Fraction]], Fraction]) -> 
 
 
 def _growth(poly: Poly) -> tuple[int, Fraction, Fraction]:
+    """A key that orders polynomials roughly as their values at large sizes."""
     degree = max((len(m) for m, c in poly.items() if c), default=0)
     lead = sum((c for m, c in poly.items() if len(m) == degree), Fraction(0))
-    return degree, lead, poly.get((), Fraction(0))
+    return -degree if lead < 0 else degree, lead, poly.get((), Fraction(0))
 
 
 def _product(a: Bounds, b: Bounds) -> Bounds:
@@ -134,13 +137,17 @@ def _product(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _times(a: Poly, where_positive: Poly | None, where_negative: Poly | None) -> Poly | None:
+    if len(a) * max(len(where_positive or ()), len(where_negative or ())) > MAX_PARTS:
+        return None
     total: Poly = {}
     for monomial, c in a.items():
         other = where_positive if c > 0 else where_negative
         if other is None:
             return None
-        total = _plus(total, {tuple(sorted(monomial + m)): d for m, d in other.items()}, c)
-    return total
+        for m, d in other.items():
+            joint = tuple(sorted(monomial + m))
+            total[joint] = total.get(joint, Fraction(0)) + c * d
+    return {monomial: c for monomial, c in total.items() if c}
 
 
 def _plus(a: Poly, b: Poly, factor: Fraction) -> Poly:

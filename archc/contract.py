@@ -147,7 +147,7 @@ class Contract:
 def settle(o: Obligation, least: Env | None = None) -> Literal["proved", "refused", "depends"]:
     """How an obligation ends on its own: it holds for every size, for none, or (as far as is known) for some.
 
-    Symbols are at least 1, or what `least` says.
+    Symbols are at least 1, or what `least` says. Raises SizeError beyond the limits of `archc.sizes`.
     """
     low = least or {}
     normal = fact(o, low)

@@ -172,6 +172,8 @@ def normal(
             kept.append(guard)
         elif not Condition(guard.kind, gap_of_guard, Size.of(0)).holds({}):
             return True
+    if kind == "divides" and by.constant is None and gap.exact_div(by) is not None:
+        kind, gap = "at_least", by - 1  # it divides wherever it is a divisor at all
     body = _divides(gap, by) if kind == "divides" else _compared(kind, _reduced(gap, least))
     if body is True:
         return True
@@ -211,7 +213,7 @@ def _compared(kind: Kind, gap: Size) -> tuple[Size, Size] | bool:
 def _divides(gap: Size, by: Size) -> tuple[Size, Size] | bool:
     n = by.constant
     if n is None:
-        return True if gap.exact_div(by) is not None else (gap, by)
+        return gap, by
     if n < 1:
         return False
     if gap.constant is not None:

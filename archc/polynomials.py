@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# Bounds on work: factors of one size (those within floors included) and bits of one number.
+# Bounds on work: factors of one size (those within floors included), of one product, and bits of one number.
 MAX_NODES = 20_000
+MAX_DEGREE = 64
 MAX_BITS = 4_096
 
 
@@ -52,6 +53,8 @@ def multiplied(a: Terms, b: Terms) -> Terms:
     for ours, c in a.items():
         for theirs, d in b.items():
             joint = tuple(sorted(ours + theirs)) if ours and theirs else ours or theirs
+            if len(joint) > MAX_DEGREE:
+                raise SizeError(f"a product of sizes has more than {MAX_DEGREE} factors")
             accumulate(total, {joint: bounded(c * d)}, 1)
     return total
 

@@ -188,7 +188,7 @@ class Size:
         return Size({monomial: bounded(c * factor) for monomial, c in self.terms.items()} if factor else {})
 
     def __floordiv__(self, n: IntOrSize) -> Size:
-        """floor(self / n). A symbolic divisor is taken to be positive; what it divides exactly is cancelled.
+        """floor(self / n). A symbolic divisor is taken to be positive and cancels where it divides.
 
         Raises DivisorError where `n` is a constant below 1.
         """
@@ -231,7 +231,10 @@ class Size:
     # Meaning
 
     def evaluate(self, env: Mapping[str, int]) -> int:
-        """The number under `env`. Raises KeyError for a missing symbol, DivisorError for a divisor below 1."""
+        """The number under `env`.
+
+        Raises KeyError for a missing symbol, DivisorError for a divisor below 1.
+        """
         if self.constant is not None:
             return self.constant
         return sum(c * prod(_value(atom, env) for atom in monomial) for monomial, c in self.terms.items())

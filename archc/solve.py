@@ -11,8 +11,8 @@ from math import gcd, lcm, prod
 from archc.bounds import Bounds, Poly, bounds, nonnegative_from
 from archc.obligations import Condition, Fact, Obligation, fact, normal
 from archc.periodic import Periodic, everything, members, periodic
-from archc.search import Sets, first_members
-from archc.sizes import Extreme, Floor, Size
+from archc.search import Sets, first_members, following
+from archc.sizes import Extreme, Floor, Size, SizeError
 
 # Sizes tried for one fact; combinations of residues tried for one fact of several symbols.
 MAX_TRIED = 1_000_000
@@ -44,7 +44,7 @@ def admitted(one: Fact, symbol: str, start: int, memo: Memo) -> Periodic | None:
     if key not in memo:
         try:
             memo[key] = _admitted(one, symbol, start)
-        except ZeroDivisionError:
+        except (ZeroDivisionError, SizeError):
             memo[key] = None
     return memo[key]
 
@@ -76,12 +76,13 @@ def _excess(condition: Condition) -> Size:
 def _compared(gap: Size, sign: str, symbol: str, start: int) -> Periodic | None:
     """Where `gap >= 0`, or `gap == 0`."""
     if gap.constant is not None:
-        return everything(start) if eval(f"{gap.constant} {sign} 0") else _NOTHING
+        holds = gap.constant == 0 if sign == "==" else gap.constant >= 0
+        return everything(start) if holds else _NOTHING
     around = bounds(gap, {symbol: start})
     below = _less_one(around.high, Fraction(-1))  # > -1 where gap < 0
     above = around.low if sign == ">=" else _less_one(around.low, Fraction(1))
     for poly, beyond in ((above, int(sign == ">=")), (below, 0)):
-        turn = None if poly is None else nonnegative_from(poly, MAX_TRIED)
+        turn = None if poly is None else nonnegative_from(poly, _limit(gap))
         if turn is not None:
             end = start + turn
             return periodic(end, 1, _tried(gap, sign, symbol, start, end), beyond)
@@ -103,13 +104,18 @@ def _repeating(gap: Size, sign: str, symbol: str, start: int) -> Periodic | None
         return None
     period, settled = shape
     end = settled + period
-    if end - start > MAX_TRIED:
+    if end - start > _limit(gap):
         return None
     mask = _tried(gap, sign, symbol, start, end)
     window = mask >> settled
     turn = settled % period
     cycle = (window << turn | window >> period - turn) & ((1 << period) - 1)
     return periodic(settled, period, mask & ((1 << settled) - 1), cycle)
+
+
+def _limit(gap: Size) -> int:
+    """How many values of `gap` may be tried: fewer of a long one."""
+    return MAX_TRIED * 50 // max(gap.nodes, 50)
 
 
 def _tried(gap: Size, sign: str, symbol: str, start: int, end: int) -> int:
@@ -194,14 +200,17 @@ def _by_residues(
     """Tries all combinations of residues, where the fact depends on those alone."""
     if one.by.constant is None or (one.kind != "divides" and not around.bounded):
         return None
-    gap = one.gap % one.by if one.kind == "divides" else one.gap
+    try:
+        gap = one.gap % one.by if one.kind == "divides" else one.gap
+    except SizeError:
+        return None
     choices: dict[str, list[int]] = {}
     for symbol in sorted(gap.symbols):
         shape = _shape(gap, symbol, starts[symbol])
         if shape is None or shape[1] > starts[symbol] or shape[0] > MAX_TRIED:
             return None
         choices[symbol] = _representatives(shape[0], starts[symbol], sets[symbol])
-    if prod(map(len, choices.values())) > MAX_TRIED:
+    if prod(map(len, choices.values())) > _limit(gap):
         return None
     names = {symbol: f"n{i}" for i, symbol in enumerate(choices)}
     loops = " ".join(f"for {names[s]} in choices[{s!r}]" for s in choices)
@@ -345,6 +354,9 @@ def _varies(one: Fact, starts: Mapping[str, int], sets: Mapping[str, Sets]) -> b
     names = sorted(one.symbols)
     count = max(2, round(500 ** (1 / len(names))) // 2)
     choices = [first_members(sets[name], starts[name], count) for name in names]
+    for name, chosen in zip(names, choices, strict=True):  # a multiple of the divisor is likely to pass
+        multiple = following(sets[name], max(starts[name], one.by.constant or 1))
+        chosen += [multiple] if multiple is not None else []
     seen = set()
     for values in islice(product(*choices), 2_000):
         seen.add(one.holds(dict(zip(names, values, strict=True))))

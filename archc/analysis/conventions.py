@@ -105,7 +105,7 @@ _CONVENTIONS = (
         "fvcore",
         "what fvcore 0.1.5 totals, one multiply-add being one: convolutions, linear layers and matrix products, batch norm "
         "2 per element, layer and group norm 5, adaptive pooling 1, resizing and sampling by taps; no per-query regions, no paths",
-        _fvcore, lambda macs, others: macs + others, "fvcore flops",
+        _fvcore, lambda macs, others: macs + others, "flops",
     ),
     Convention(
         "torch",
@@ -121,7 +121,7 @@ _CONVENTIONS = (
         "9LDN",
         "as papers on state space models count: 9 for each step, channel and state of a scan, the contraction that reads the "
         "states included; else MACs of convolutions, linear layers and matrix products",
-        _nine, lambda macs, others: macs, "FLOPs as printed",
+        _nine, lambda macs, others: macs, "FLOPs",
     ),
 )  # fmt: skip
 CONVENTIONS: dict[str, Convention] = {convention.name: convention for convention in _CONVENTIONS}

@@ -6,94 +6,20 @@ with a count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
-from math import prod
 
 from archc.analysis.conventions import CONVENTIONS, Convention, Counted
+from archc.analysis.figures import Cost, Figures, Part, Row
 from archc.analysis.memory import Memory
-from archc.analysis.receptive import Flow, Seen, Views, extents
+from archc.analysis.receptive import Flow, Views, extents
 from archc.analysis.setting import Setting
-from archc.ir.dataflow import Same, Step, Turn, steps, values
+from archc.ir.dataflow import Same, Turn, needed, steps, values
 from archc.ir.graph import Apply, Call, ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry, is_live
 from archc.ir.program import Program
 from archc.ir.sym import plain
 from archc.ops.base import Weight
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What is counted: whole numbers, bytes where the name says so.
-
-    `params` and `buffers` are elements; `others` are the operations besides the multiply-adds; `moved_bytes` are what
-    operations read and write; `kept_bytes` what training keeps for the backward pass; `peak_bytes` the most that is
-    held at once in inference, the inputs included.
-    """
-
-    params: int = 0
-    buffers: int = 0
-    macs: int = 0
-    others: int = 0
-    moved_bytes: int = 0
-    kept_bytes: int = 0
-    peak_bytes: int = 0
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.macs + self.others
-
-    @property
-    def intensity(self) -> float | None:
-        """FLOPs for each byte moved."""
-        return self.flops / self.moved_bytes if self.moved_bytes else None
-
-
-@dataclass(frozen=True)
-class Row:
-    """A stage, block, turn or operation: the figures of one copy, of which there are `count`.
-
-    `kind` is op, turn, loop's keyword or the role of the component; `what` the operation or component; `shape` the
-    first result's. `shared`: its weights are counted elsewhere. `receptive` is what an element of the result sees of
-    each input's axis, in the last copy.
-    """
-
-    name: str
-    kind: str
-    what: str
-    axes: tuple[str, ...]
-    shape: tuple[int, ...]
-    figures: Figures
-    receptive: Seen
-    count: int = 1
-    shared: bool = False
-    children: tuple[Row, ...] = ()
-
-    @property
-    def macs(self) -> int:
-        """MACs of all copies."""
-        return self.figures.macs * self.count
-
-    @property
-    def params(self) -> int:
-        """Parameters of all copies, weights that are shared counted where they stand first."""
-        return 0 if self.shared else self.figures.params * self.count
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The figures of a program. `reported` is the total that the convention's tool or table would print."""
-
-    program: Program
-    sizes: Mapping[str, int]
-    dtype: str
-    training: bool
-    convention: Convention
-    figures: Figures
-    weight_bytes: int
-    reported: int
-    rows: tuple[Row, ...]
-    operations: tuple[tuple[Counted, Figures, int], ...]
 
 
 def count(
@@ -114,29 +40,30 @@ def count(
 # ---- weights
 
 
-def entry_weights(entry: Entry) -> Iterator[Weight]:
-    """The weights of an entry of a template, as far as this build has them."""
-    match entry:
-        case OpEntry(weights=weights):
-            yield from weights
-        case WeightEntry(weight=weight):
-            yield weight
-        case ChildEntry(template=template):
-            yield from template_weights(template)
-        case ListEntry(items=items):
-            for item in items:
-                yield from entry_weights(item)
+def live_entries(template: Template) -> Iterator[OpEntry | ChildEntry | WeightEntry]:
+    """The entries that this build has, lists taken apart."""
+    bindings = {name: plain(scalar) for name, scalar in template.parameters} if template.entries else {}
+    for entry in template.entries:
+        if is_live(entry, bindings):
+            yield from entry.items if isinstance(entry, ListEntry) else (entry,)
+
+
+def own_weights(entry: Entry) -> tuple[Weight, ...]:
+    """The weights of an entry, those of a child's template left out."""
+    if isinstance(entry, OpEntry):
+        return entry.weights
+    return (entry.weight,) if isinstance(entry, WeightEntry) else ()
 
 
 def template_weights(template: Template) -> Iterator[Weight]:
     """Every weight that a template owns, once."""
-    bindings = {name: plain(scalar) for name, scalar in template.parameters}
-    for entry in template.entries:
-        if is_live(entry, bindings):
-            yield from entry_weights(entry)
+    for entry in live_entries(template):
+        yield from own_weights(entry)
+        if isinstance(entry, ChildEntry):
+            yield from template_weights(entry.template)
 
 
-def owned(weights: Iterator[Weight] | Sequence[Weight]) -> Figures:
+def owned(weights: Iterable[Weight]) -> Figures:
     """Parameters and buffers among weights."""
     params = buffers = 0
     for weight in weights:
@@ -148,21 +75,6 @@ def owned(weights: Iterator[Weight] | Sequence[Weight]) -> Figures:
 
 
 # ---- counting
-
-
-@dataclass(frozen=True)
-class Part:
-    """A step with its own figures, and its template if it is a call."""
-
-    step: Apply | Call | Turn
-    figures: Figures
-    counted: Counted | None
-    template: Template | None
-    shared: bool
-
-    @property
-    def call(self) -> Apply | Call:
-        return self.step.call if isinstance(self.step, Turn) else self.step
 
 
 class Counter:
@@ -178,14 +90,16 @@ class Counter:
     def cost(self) -> Cost:
         root = self.root()
         parts, figures = self.template(root)
+        # Training has all outputs, whichever mode is counted.
+        figures = replace(figures, kept_bytes=self.memory.plan(self.program.root).kept)
         weights = list(template_weights(self.program.root))
         seen = {value.uid: self.flow.start(i, value) for i, value in enumerate(root.inputs)}
         return Cost(
             self.program, self.setting.sizes, self.setting.dtype, self.training, self.convention, figures,
             sum(self.setting.weight_bytes(w) for w in weights),
             self.convention.total(figures.macs, figures.others),
-            self.rows(root, parts, seen),
-            tuple(self.operations(parts, 1)),
+            parts,
+            lambda: self.rows(root, parts, seen),
         )  # fmt: skip
 
     def root(self) -> Template:
@@ -195,7 +109,9 @@ class Counter:
         outputs = tuple(v for o in wanted for v in values((o.value,)))
         if len(wanted) == len(self.program.outputs):
             return root
-        return replace(root, outputs=outputs, body=_needed(root, {v.uid for v in outputs}, self.setting))
+        # Loops and branches are taken apart, which no analysis minds.
+        body = needed(steps(root.body, self.setting.decider(root)), outputs)
+        return replace(root, outputs=outputs, body=body)  # type: ignore[arg-type]
 
     def template(self, template: Template) -> tuple[tuple[Part, ...], Figures]:
         known = self._counted.get(id(template))
@@ -205,7 +121,7 @@ class Counter:
         return known[1], known[2]
 
     def _total(self, template: Template, parts: Sequence[Part]) -> Figures:
-        own = self._weights.setdefault(id(template), owned(template_weights(template)))
+        own = self._owned(template)
         held = sum(self.setting.bytes(value.type) for value in template.inputs)
         return Figures(
             own.params, own.buffers,
@@ -214,23 +130,44 @@ class Counter:
             self.memory.plan(template).kept, held + self.memory.peak(template)[0],
         )  # fmt: skip
 
-    def _parts(self, template: Template) -> Iterator[Part]:
-        used: set[str] = set()
+    def _owned(self, template: Template) -> Figures:
+        """Parameters and buffers of a template, its children included."""
+        known = self._weights.get(id(template))
+        if known is None:
+            entries = list(live_entries(template))
+            here = owned([w for e in entries for w in own_weights(e)])
+            below = [self._owned(e.template) for e in entries if isinstance(e, ChildEntry)]
+            params, buffers = sum(f.params for f in (here, *below)), sum(f.buffers for f in (here, *below))
+            known = self._weights[id(template)] = Figures(params, buffers)
+        return known
+
+    def _parts(self, template: Template, used: set[str] | None = None) -> Iterator[Part]:
+        """The steps with their figures. `used` are entries whose weights are counted already."""
+        used = set() if used is None else used
+        entries = {entry.name: entry for entry in template.entries}
         sources: dict[int, str] = {}
         for step in steps(template.body, self.setting.decider(template)):
             if isinstance(step, Same):
                 sources[step.target.uid] = sources.get(step.source.uid, "")
                 continue
             call = step.call if isinstance(step, Turn) else step
+            if isinstance(call, Call) and call.entry is None and call.template.entries:
+                # A method of the model: its weights are the model's own, which other methods may share.
+                inner = tuple(self._parts(call.template, used))
+                mine = [p.figures for p in inner if not p.shared]
+                own = {"params": sum(f.params for f in mine), "buffers": sum(f.buffers for f in mine)}
+                yield Part(step, replace(self._total(call.template, inner), **own), None, inner)
+                continue
             shared = call.entry is not None and call.entry in used
             if call.entry is not None:
                 used.add(call.entry)
             if isinstance(call, Apply):
-                yield self._operation(call, sources, shared)
+                yield self._operation(call, entries.get(call.entry or ""), sources, shared)
             else:
-                yield Part(step, self.template(call.template)[1], None, call.template, shared)
+                inner, figures = self.template(call.template)
+                yield Part(step, figures, None, inner, shared)
 
-    def _operation(self, apply: Apply, sources: dict[int, str], shared: bool) -> Part:
+    def _operation(self, apply: Apply, entry: Entry | None, sources: dict[int, str], shared: bool) -> Part:
         setting, op = self.setting, apply.op
         xs = [setting.operand(x) for x in apply.inputs]
         ys = [setting.type(y.type) for y in apply.outputs]
@@ -249,17 +186,9 @@ class Counter:
         macs, others = self.convention.weigh(counted)
         inside, outside = sum(map(setting.bytes, read_types)), sum(map(setting.bytes, ys))
         moved = 0 if view else inside + outside + sum(setting.weight_bytes(w) for w in weights)
-        own = owned(weights)
+        own = owned(own_weights(entry) if isinstance(entry, WeightEntry) else weights)
         figures = Figures(own.params, own.buffers, macs, others, moved, 0, inside + (0 if view else outside))
-        return Part(apply, figures, counted, None, shared)
-
-    def operations(self, parts: Sequence[Part], times: int) -> Iterator[tuple[Counted, Figures, int]]:
-        """Every operation with its figures and how often it runs, templates taken apart once for each use."""
-        for part in parts:
-            if part.counted is not None:
-                yield part.counted, part.figures, times
-            elif part.template is not None:
-                yield from self.operations(self.template(part.template)[0], times)
+        return Part(apply, figures, counted, (), shared)
 
     # ---- rows
 
@@ -283,18 +212,23 @@ class Counter:
         if isinstance(call, Apply):
             name = call.entry or call.op.name
             return Row(name, "op", call.op.name, axes, shape, part.figures, seen, len(copies), shared)
-        template, inner = call.template, self.template(call.template)[0]
-        views = {i.uid: known.get(v.uid, {}) for i, v in zip(template.inputs, values(call.inputs), strict=True)}
-        children = self.rows(template, inner, views)
-        kind, name = template.role, call.entry or template.name
+        template = call.template
+        views = {
+            i.uid: known.get(v.uid, {}) for i, v in zip(template.inputs, values(call.inputs), strict=True)
+        }
+        children = self.rows(template, part.inner, views)
+        name, kind, what = call.entry or template.name, template.role, template.name
         if isinstance(part.step, Turn):
-            kind = "stage" if part.step.loop.keyword == "stage" else "turn"
             name = _turn_name(copies)
-            if len(children) == 1 and len(inner) == 1 and inner[0].template is not None and kind == "turn":
+            if part.step.loop.keyword == "stage":
+                kind = "stage"
+            elif (
+                kind == "turn" and len(children) == 1 and children[0].count == 1 and children[0].kind != "op"
+            ):
                 # A turn that is nothing but a block is shown as the block.
-                only = children[0]
-                kind, template, children = only.kind, inner[0].template, only.children
-        return Row(name, kind, template.name, axes, shape, part.figures, seen, len(copies), shared, children)
+                (only,) = children
+                kind, what, children = only.kind, only.what, only.children
+        return Row(name, kind, what, axes, shape, part.figures, seen, len(copies), shared, children)
 
 
 class _Alike:
@@ -319,23 +253,3 @@ def _turn_name(copies: Sequence[Part]) -> str:
         return names[0]
     stem = names[0].rpartition(".")[0]
     return f"{stem}.{{{steps[0].number}..{steps[-1].number}}}"
-
-
-def _needed(root: Template, wanted: set[int], setting: Setting) -> tuple[Apply | Call, ...]:
-    """The steps of the model that `wanted` values need, loops and branches taken apart."""
-    found: list[Step] = []
-    for step in reversed(list(steps(root.body, setting.decider(root)))):
-        match step:
-            case Same(source, target):
-                makes, reads = [target], [source]
-            case Turn(call=call):
-                makes, reads = list(call.outputs), list(values(call.inputs))
-            case Apply() | Call():
-                makes, reads = list(step.outputs), list(values(step.inputs))
-        if any(value.uid in wanted for value in makes):
-            wanted |= {value.uid for value in reads}
-            found.append(step)
-    return tuple(found[::-1])  # type: ignore[return-value]
-
-
-__all__ = ["Cost", "Counted", "Counter", "Figures", "Row", "count", "prod", "template_weights"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+from archc.contract import Obligation, solve
 from archc.ir.dataflow import parts
 from archc.ir.graph import Branch, Template, Value
 from archc.ir.program import Program
@@ -28,29 +29,44 @@ class Setting:
         if dtype not in FLOATS:
             raise ValueError(f"{dtype} is none of {', '.join(FLOATS)}")
         self.sizes, self.dtype = dict(sizes), dtype
-        self._types: dict[int, tuple[TensorType, TensorType]] = {}
+        self._types: dict[int, tuple[TensorType, TensorType, tuple[int, ...]]] = {}
+        self._numbers: dict[Size, int] = {}
 
     def number(self, size: Size) -> int:
         """A size as a number. Raises KeyError for a symbol without a value."""
-        return size.evaluate(self.sizes)
+        if size.constant is not None:
+            return size.constant
+        known = self._numbers.get(size)
+        if known is None:
+            known = self._numbers[size] = size.evaluate(self.sizes)
+        return known
 
     def type(self, type: TensorType) -> TensorType:
         """The type with numbers for sizes."""
+        return self._known(type)[1]
+
+    def shape(self, type: TensorType) -> tuple[int, ...]:
+        return self._known(type)[2]
+
+    def _known(self, type: TensorType) -> tuple[TensorType, TensorType, tuple[int, ...]]:
         known = self._types.get(id(type))
         if known is None:
-            axes = tuple(Axis(a.name, Dim(Size.of(self.number(a.size)), a.dim.sym)) for a in type.axes)
+            shape = tuple(self.number(axis.size) for axis in type.axes)
+            axes = tuple(
+                axis if axis.size.constant is not None else Axis(axis.name, Dim(Size.of(size)))
+                for axis, size in zip(type.axes, shape, strict=True)
+            )
+            plain = TensorType(type.dtype, axes)
             # The type itself is kept too, so that its id stays its own.
-            known = self._types[id(type)] = (type, TensorType(type.dtype, axes))
-        return known[1]
+            known = self._types[id(type)] = (type, plain, shape)
+            self._types[id(plain)] = (plain, plain, shape)
+        return known
 
     def operand(self, operand: Any) -> Any:
         """The type of an operand, of each item where it is a list, None where it is missing."""
         if isinstance(operand, Value):
             return self.type(operand.type)
         return None if operand is None else tuple(self.type(v.type) for v in operand)
-
-    def shape(self, type: TensorType) -> tuple[int, ...]:
-        return tuple(axis.size.constant or 0 for axis in self.type(type).axes)
 
     def element(self, dtype: str) -> int:
         """Bytes of one element."""
@@ -89,20 +105,32 @@ def free_symbols(program: Program, name: str) -> tuple[str, ...]:
     return tuple(name for name in names if name in program.symbols)
 
 
-def sizes_for(program: Program, given: Mapping[str, int], defaults: Mapping[str, int] | None = None) -> dict[str, int]:
+def sizes_for(program: Program, given: Mapping[str, int]) -> dict[str, int]:
     """A value for every symbol of the program.
 
-    A key of `given` is an input, whose free position sizes all get the value, or a symbol, which wins. The batch is 1;
-    other symbols are as `defaults` says, or 224. Raises KeyError for a key that is neither.
+    A key of `given` is an input, whose free position sizes all get the value, or a symbol, which wins. Where nothing is
+    given, the batch is 1 and other sizes 224, or the nearest that the program admits. Raises KeyError for a key that is
+    neither.
     """
     inputs = {i.name for i in program.inputs}
-    sizes = {name: 1 if name == "B" else 224 for name in program.symbols} | dict(defaults or {})
+    chosen: dict[str, int] = {}
     for name, value in given.items():
         if name in inputs and name not in program.symbols:
-            sizes |= dict.fromkeys(free_symbols(program, name), value)
+            chosen |= dict.fromkeys(free_symbols(program, name), value)
     for name, value in given.items():
         if name in program.symbols:
-            sizes[name] = value
+            chosen[name] = value
         elif name not in inputs:
             raise KeyError(name)
+    sizes = {name: 1 if name == "B" else 224 for name in program.symbols} | chosen
+    if set(chosen) <= {"B"} and refusal(program, sizes) is not None:
+        near = solve(program.symbols, program.obligations).nearest(sizes)
+        sizes = next(
+            (one for one in near if all(one[name] == value for name, value in chosen.items())), sizes
+        )
     return sizes
+
+
+def refusal(program: Program, sizes: Mapping[str, int]) -> Obligation | None:
+    """The first thing that the program needs and these sizes do not give. Raises KeyError for a missing symbol."""
+    return next((o for o in program.obligations if not o.holds(sizes)), None)

@@ -7,6 +7,7 @@ only where two orders meet.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -78,6 +79,10 @@ class Operand:
     def merged(self, code: Any) -> Operand:
         """The same tensor in no region's form."""
         return self if self.where is None else self.where.merge(code, self)
+
+    def showing(self, code: Any, names: Iterable[str]) -> Operand:
+        """The same tensor in a form in which the axes `names` are physical."""
+        return self if all(name in self.order for name in names) else self.merged(code)
 
     def __str__(self) -> str:
         return self.text

@@ -253,6 +253,7 @@ def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str |
     bound = bind(ref, args, piped, span)
     if any(isinstance(v, Poison) for v in bound.values.values()):
         return POISON
+    bound.values = {name: _seen(value, scope.frame) for name, value in bound.values.items()}
     for p in ref.tree.parameters:
         if p.name in bound.values:
             check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name])
@@ -265,6 +266,17 @@ def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str |
         return _apply_bound(ref, bound, label, span, scope)
     finally:
         session.depth -= 1
+
+
+def _seen(value: Any, frame: Frame) -> Any:
+    """The tensors of an argument as the frame sees them."""
+    match value:
+        case Value():
+            return frame.use(value)
+        case Many(items=items):
+            return Many(tuple(_seen(i, frame) for i in items), value.is_tuple)
+        case _:
+            return value
 
 
 def _apply_bound(ref: ComponentRef, bound: Bound, label: str | None, span: Span, scope: Scope) -> Any:

@@ -26,7 +26,7 @@ from archc.ir.sym import Apply, Comprehension, Const, Extent, FnDef, Scalar, Sym
 from archc.ops.base import parameters
 from archc.ops.table import NEGATIVE, NOT, OPERATIONS, OPERATORS, PICK
 from archc.syntax import tree
-from archc.where.paths import PATHS, Path
+from archc.where.paths import PATHS, Path, reverse_path
 from archc.where.regions import REGIONS, Region
 
 
@@ -96,7 +96,8 @@ def lookup(name: tree.Name, scope: Scope) -> Any:
 
 def find(name: str, scope: Scope) -> Any:
     if name in scope.env:
-        return scope.env[name]
+        found = scope.env[name]
+        return scope.frame.use(found) if isinstance(found, Value) else found
     if name in scope.file.names:
         return scope.file.names[name]
     if name in CONSTANTS:
@@ -131,7 +132,7 @@ def _unary(op: str, operand: tree.Expr, expr: tree.Unary, scope: Scope) -> Any:
         case Scalar():
             return operate("neg" if op == "-" else op, [value], expr.span)
         case Path() if op == "-":
-            return -value
+            return reverse_path(value)
         case Value():
             return calls.apply_op(NEGATIVE if op == "-" else NOT, [value], {}, None, expr.span, scope)
     raise fail("E0206", f"`{op}` works on numbers and tensors, not on {kind_of(value)}", expr.span)

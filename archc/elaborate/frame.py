@@ -162,6 +162,7 @@ class Frame:
     inits: list[InitRule] = field(default_factory=list)
     parameters: dict[str, Scalar] = field(default_factory=dict)
     retyped: dict[int, TensorType] = field(default_factory=dict)
+    called: dict[int, str] = field(default_factory=dict)  # the author's names for what a turn reads
     closed_into: dict[int, Frame] = field(default_factory=dict)  # uid -> the closed turn that made the value
     exported: dict[int, Value] = field(default_factory=dict)
     export_types: dict[int, TensorType] = field(default_factory=dict)
@@ -189,7 +190,7 @@ class Frame:
         for known, inside in self.inputs:
             if known.uid == outside.uid:
                 return inside
-        inside = self.value(self.retyped.get(value.uid, outside.type), outside.span, outside.name)
+        inside = self.value(self.retyped.get(value.uid, outside.type), outside.span, self.called.get(value.uid, outside.name))
         self.inputs.append((outside, inside))
         return inside
 

@@ -128,6 +128,7 @@ class Model:
         """A further method: checked for its own declared inputs, whose sizes are symbols of their own."""
         ref = EntryRef(statement, scope)
         values = []
+        symbols: dict[str, None] = {}
         for p in statement.parameters:
             if not isinstance(p.type, tree.TensorDecl):
                 raise fail("E0222", "the parameters of an entry are tensors", p.span)
@@ -140,12 +141,17 @@ class Model:
                     axes.append(Axis(axis.name, Dim(Size.of(size.value), size.sym)))
                 else:
                     word = axis.size.name if isinstance(axis.size, tree.Name) else axis.name
-                    axes.append(Axis(axis.name, Dim.of(Size.symbol(word if axis.name == "B" else f"{statement.name}.{p.name}.{word}"))))
+                    symbols.setdefault(word)
+                    axes.append(Axis(axis.name, Dim.of(Size.symbol(word))))
             values.append(Value(self.session.uid(), TensorType(p.type.dtype, tuple(axes)), p.span, p.name))
         bound = _bound_of(statement, values)
-        made = entry_template(ref, values, bound, scope.frame.level, statement.span)
+        outer, self.session.obligations = self.session.obligations, {}
+        try:
+            made = entry_template(ref, values, bound, scope.frame.level, statement.span)
+        finally:
+            own, self.session.obligations = self.session.obligations, outer
         if made is not None:
-            self.entries.append(EntryPoint(statement.name, made))
+            self.entries.append(EntryPoint(statement.name, made, tuple(symbols), tuple(own.values())))
         scope.env[statement.name] = ref
 
     def fact(self, statement: tree.Claim | tree.Weights | tree.Matches) -> None:

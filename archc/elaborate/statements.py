@@ -590,6 +590,10 @@ class _Turns:
         reuse = statement.keyword == "loop" and bool(self.frames)
         level = self.frames[0].level if reuse else Level(adopt=self.adopt)
         frame = Frame(scope.session, name, parent=outer, level=level)
+        for carried in self.carried:
+            value = scope.env.get(carried)
+            if isinstance(value, Value):
+                frame.called[value.uid] = carried
         for key in self.phis:
             value = scope.env.get(key[0])
             if isinstance(value, Value):

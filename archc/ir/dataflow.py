@@ -6,11 +6,23 @@ for every value and every statement, an edge for every definition and use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from archc.ir.graph import Apply, Assign, Branch, Call, Merge, Operand, Relabel, Repeat, Statement, Template, Value
+from archc.ir.graph import (
+    Apply,
+    Assign,
+    Branch,
+    Call,
+    Merge,
+    Operand,
+    Relabel,
+    Repeat,
+    Statement,
+    Template,
+    Value,
+)
 
 if TYPE_CHECKING:
     import networkx
@@ -38,11 +50,11 @@ class Turn:
 Step = Apply | Call | Turn | Same
 
 
-def steps(body: tuple[Statement, ...], holds: Callable[[Branch], bool]) -> Iterator[Step]:
+def steps(body: Sequence[Statement | Step], holds: Callable[[Branch], bool]) -> Iterator[Step]:
     """What runs, in order; `holds` decides the branches that the sizes of the inputs decide."""
     for statement in body:
         match statement:
-            case Apply() | Call():
+            case Apply() | Call() | Turn() | Same():
                 yield statement
             case Relabel(source, target):
                 yield Same(source, target)
@@ -60,6 +72,31 @@ def steps(body: tuple[Statement, ...], holds: Callable[[Branch], bool]) -> Itera
                 pass
 
 
+def reads(step: Step) -> tuple[Value, ...]:
+    """The tensors that a step reads."""
+    if isinstance(step, Same):
+        return (step.source,)
+    return tuple(values((step.call if isinstance(step, Turn) else step).inputs))
+
+
+def makes(step: Step) -> tuple[Value, ...]:
+    """The tensors that a step makes."""
+    if isinstance(step, Same):
+        return (step.target,)
+    return (step.call if isinstance(step, Turn) else step).outputs
+
+
+def needed(found: Iterable[Step], wanted: Iterable[Value]) -> tuple[Step, ...]:
+    """The steps that `wanted` values need, in order."""
+    uids = {value.uid for value in wanted}
+    kept = []
+    for step in reversed(list(found)):
+        if any(value.uid in uids for value in makes(step)):
+            uids |= {value.uid for value in reads(step)}
+            kept.append(step)
+    return tuple(reversed(kept))
+
+
 def values(operands: tuple[Operand, ...]) -> Iterator[Value]:
     """The tensors among operands, lists taken apart."""
     for operand in operands:
@@ -69,7 +106,9 @@ def values(operands: tuple[Operand, ...]) -> Iterator[Value]:
             yield from operand
 
 
-def parts(body: tuple[Statement, ...]) -> Iterator[tuple[Apply | Call | Relabel | Merge, tuple[Value, ...], tuple[Value, ...]]]:
+def parts(
+    body: tuple[Statement, ...],
+) -> Iterator[tuple[Apply | Call | Relabel | Merge, tuple[Value, ...], tuple[Value, ...]]]:
     """Every statement that makes values, with what it reads and what it makes; both arms of a branch, all turns."""
     for statement in body:
         match statement:
@@ -82,7 +121,11 @@ def parts(body: tuple[Statement, ...]) -> Iterator[tuple[Apply | Call | Relabel 
             case Branch(then=then, otherwise=otherwise, merges=merges):
                 yield from parts((then or ()) + (otherwise or ()))
                 for merge in merges:
-                    yield merge, tuple(v for v in (merge.then, merge.otherwise) if v is not None), (merge.result,)
+                    yield (
+                        merge,
+                        tuple(v for v in (merge.then, merge.otherwise) if v is not None),
+                        (merge.result,),
+                    )
             case Assign():
                 pass
 

@@ -38,6 +38,8 @@ class EntryPoint:
 
     name: str
     template: Template
+    symbols: tuple[str, ...]
+    obligations: tuple[Obligation, ...]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ class Dim:
 
     size: Size
     sym: Sym | None = field(default=None, compare=False)
+    # For an exact quotient, what was divided by what: multiplying back gives the whole again.
+    parts: tuple[Dim, Dim] | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def of(value: int | Size | Scalar | Dim) -> Dim:
@@ -48,11 +50,20 @@ class Dim:
         return self._with(other, "-", self.size - Dim.of(other).size)
 
     def __mul__(self, other: int | Size | Scalar | Dim) -> Dim:
+        other = Dim.of(other)
+        for quotient, divisor in ((self, other), (other, self)):
+            if quotient.parts is not None and quotient.parts[1] == divisor and quotient.parts[1].sym == divisor.sym:
+                return quotient.parts[0]
         return self._with(other, "*", self.size * Dim.of(other).size)
 
     def __floordiv__(self, other: int | Size | Scalar | Dim) -> Dim:
-        divisor = Dim.of(other).size
-        return self._with(other, "//", self.size // (divisor.constant if divisor.constant is not None else divisor))
+        other = Dim.of(other)
+        divisor = other.size
+        if other.parts is not None and other.parts[0] == self and other.parts[0].sym == self.sym:
+            return other.parts[1]
+        made = self._with(other, "//", self.size // (divisor.constant if divisor.constant is not None else divisor))
+        exact = self.constant is not None and divisor.constant and self.constant % divisor.constant == 0
+        return replace(made, parts=(self, other)) if exact else made
 
     def scalar(self) -> Scalar:
         """The size as a compile-time number. Only for sizes with an expression."""
@@ -111,7 +122,7 @@ class TensorType:
     def with_axes(self, axes: Iterable[Axis]) -> TensorType:
         return replace(self, axes=tuple(axes))
 
-    def resized(self, **dims: Dim | Size | int) -> TensorType:
+    def resized(self, /, **dims: Dim | Size | int) -> TensorType:
         """The same axes, some with other sizes."""
         return self.with_axes(Axis(a.name, Dim.of(dims[a.name])) if a.name in dims else a for a in self.axes)
 

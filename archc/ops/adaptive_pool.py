@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.types import Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, arg, need
-from archc.ops.checks import choice, floating, result_type, whole
+from archc.ops.base import Check, Code, Op, OpError, Window, arg, need
+from archc.ops.checks import choice, floating, result_type, scalar, whole
 from archc.ops.emission import call, fold
 from archc.sizes import Size
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 class AdaptivePool(Op):
     """The mean ("avg") or greatest ("max") of as many equal parts of each named axis as asked for.
 
-    Part i of n is floor(i size / n) .. ceil((i + 1) size / n) - 1, so parts overlap where n does not divide the size.
-    FLOPs: one per input element.
+    Part i of n is floor(i size / n) .. ceil((i + 1) size / n) - 1, so parts overlap where n does not divide the
+    size. FLOPs: one per input element.
     """
 
     name: ClassVar[str] = "adaptive_pool"
@@ -40,10 +41,14 @@ class AdaptivePool(Op):
         floating(x, "`adaptive_pool`")
         choice(self.kind, "kind", ("avg", "max"))
         if not 1 <= len(self.sizes) <= 3:
-            raise OpError(f"`adaptive_pool` works on 1 to 3 axes, and {len(self.sizes)} are given", "E0303",
-                          help="write `adaptive_pool(x, H=7, W=7)`")  # fmt: skip
+            raise OpError(
+                f"`adaptive_pool` works on 1 to 3 axes, and {len(self.sizes)} are given",
+                "E0303",
+                help="write `adaptive_pool(x, H=7, W=7)`",
+            )
         dims: dict[str, Dim | Size | int] = {}
-        for name, size in self.sizes.items():
+        for name, value in self.sizes.items():
+            size = scalar(value, name)
             given = need(x, name, "`adaptive_pool`").size
             if isinstance(size.value, Size):
                 check.at_least(size.value, 1, f"`adaptive_pool` makes at least one part of {name}")
@@ -55,6 +60,19 @@ class AdaptivePool(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return xs[0].elements
+
+    def saved(self, x: TensorType) -> str:
+        return "index" if self.kind.value == "max" else ""
+
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Window | None:
+        size, parts = xs[0][axis].size.constant or 1, ys[0][axis].size.constant or 1
+        if size % parts == 0:
+            return Window(axis, size // parts, 0, size // parts - 1)
+        return Window(
+            axis, Fraction(size, parts), Fraction(1 - parts, parts), Fraction(size - 1, parts), exact=False
+        )
 
     def torch(self, code: Code, x: Operand) -> Operand:
         x = x.merged(code)

@@ -1,89 +1,29 @@
 """The operators of the language on tensors, with broadcasting by name.
 
-One side's axes lie within the other's, shared axes have equal sizes, and the result has the order of the side with
-more axes. Axes of size 1 never stretch, so an outer product is never made by accident.
+One side's axes lie within the other's, shared axes have equal sizes, and the result has the order of the side
+with more axes. Axes of size 1 never stretch, so an outer product is never made by accident.
 """
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import AND, ATOM, COMPARE, OR, POWER, PRODUCT, SUM, UNARY, Operand
-from archc.ir.sym import Apply, Scalar, walk
-from archc.ir.types import Axis, Dim, TensorType
+from archc.ir.sym import Scalar
+from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
+from archc.ops.broadcast import broadcast, dtype_of
 from archc.ops.checks import numeric, result_type, shown
 from archc.ops.emission import binding_of, meet
-from archc.sizes import Size
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
 
-Side = Scalar | TensorType
-Meaning = Callable[[Any, Any, Any], Any]
-
-
-# ---- types
-
-
-def dtype_of(side: Side) -> str:
-    """float, int or bool. Raises OpError for a compile-time value that is no number."""
-    if isinstance(side, TensorType):
-        return side.dtype
-    match side.value:
-        case bool():
-            return "bool"
-        case int() | Size():
-            return "int"
-        case float():
-            return "float"
-        case _:
-            raise OpError(f"arithmetic on a tensor takes a number, and this is {shown(side)}", "E0213")
-
-
-def simpler(a: Dim, b: Dim) -> Dim:
-    """Of two equal sizes, the one whose expression says it more simply."""
-
-    def weight(dim: Dim) -> tuple[bool, int, int]:
-        if dim.sym is None:
-            return True, 0, len(str(dim.size))
-        parts = list(walk(dim.sym))
-        return any(isinstance(part, Apply) and part.op == "if" for part in parts), len(parts), 0
-
-    return b if weight(b) < weight(a) else a
-
-
-def broadcast(check: Check, a: TensorType, b: TensorType, symbol: str) -> tuple[Axis, ...]:
-    """The axes of `a symbol b`. Raises OpError where neither side's axes lie within the other's, or sizes differ."""
-    large, small = (a, b) if set(a.names) >= set(b.names) else (b, a)
-    if not set(large.names) >= set(small.names):
-        left, right = (", ".join(n for n in x.names if n not in y) for x, y in ((a, b), (b, a)))
-        raise OpError(f"`{symbol}` of {a} and {b}: the axes of one side must all be axes of the other", "E0301",
-                      label=f"only the left has {left}, only the right {right}",
-                      help=f"`expand` adds an axis, `rename` gives one another name, `dot` sums a product, "
-                      f"`mean(x, {left.split(',')[0]})` removes one")  # fmt: skip
-    axes = []
-    for axis in large.axes:
-        if axis.name not in small:
-            axes.append(axis)
-            continue
-        left, right = a[axis.name].dim, b[axis.name].dim
-        if left.constant is not None and right.constant is not None and left.constant != right.constant:
-            what = "channels" if axis.name == "C" else f"axes `{axis.name}`"
-            raise OpError(f"the {what} of `{symbol}` do not match: {axis.name} is {left} on the left and {right} on the right",
-                          "E0331" if axis.is_position else "E0301", label=f"{a} {symbol} {b}",
-                          help="axes of size 1 do not stretch: take the axis out, and it is broadcast by name"
-                          if 1 in (left.constant, right.constant) else "")  # fmt: skip
-        check.equal(left.size, right.size, f"both sides of `{symbol}` have the axis {axis.name}")
-        first, second = (left, right) if large is a else (right, left)
-        axes.append(Axis(axis.name, simpler(first, second)))
-    return tuple(axes)
-
-
-# ---- the operators
+Meaning = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -125,10 +65,18 @@ class Binary(Op):
         if dtype is None:
             works, cure = self.refusal(dtypes)
             texts = [shown(side) if isinstance(side, Scalar) else str(side) for side in (a, b)]
-            raise OpError(f"`{self.symbol}` works on {works}, and its sides are {texts[0]} and {texts[1]}", "E0305", help=cure)
+            raise OpError(
+                f"`{self.symbol}` works on {works}, and its sides are {texts[0]} and {texts[1]}",
+                "E0305",
+                help=cure,
+            )
         if len(xs) == 1:
             return (replace(xs[0], dtype=dtype),)
         return (TensorType(dtype, broadcast(check, a, b, self.symbol)),)
+
+    def saved(self, *xs: TensorType) -> str:
+        scaled = (self.symbol == "*" and len(xs) == 1) or (self.symbol == "/" and self.right is not None)
+        return "" if scaled or self.symbol in ("+", "-") else self.saves
 
     def write(self, left: Operand, right: Operand) -> str:
         """The expression of two aligned sides."""
@@ -154,16 +102,25 @@ class Binary(Op):
             # Torch would make whole numbers with a real one float32.
             tensors = [tensor.to(run.torch.float64) for tensor in tensors]
         a, b = (run.number(side) if isinstance(side, Scalar) else side for side in self.sides(tensors))
-        return run.named(type(self).meaning(run.torch, a, b), names)
+        return run.named(self.value(run, a, b), names)
+
+    def value(self, run: Run, a: Any, b: Any) -> Any:
+        """The operator on two aligned sides."""
+        return type(self).meaning(a, b)
 
 
 @dataclass(frozen=True)
 class Divide(Binary):
+    """`a / b` on real numbers, broadcast by name."""
+
     name: ClassVar[str] = "divide"
     symbol: ClassVar[str] = "/"
     binding: ClassVar[int] = PRODUCT
-    meaning: ClassVar[Meaning] = staticmethod(lambda torch, a, b: a / b)
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W], y: [B, C=4] -> x / (y + 3)", "x: [B, N, C=4] -> 2 / (x + 9)")
+    meaning: ClassVar[Meaning] = staticmethod(operator.truediv)
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W], y: [B, C=4] -> x / (y + 3)",
+        "x: [B, N, C=4] -> 2 / (x + 9)",
+    )
 
     def result_dtype(self, left: str, right: str) -> str | None:
         return "float" if "float" in (left, right) and "bool" not in (left, right) else None
@@ -188,17 +145,27 @@ class WholeDivision(Binary):
 
 @dataclass(frozen=True)
 class Power(Binary):
+    """`a ** b`, broadcast by name."""
+
     name: ClassVar[str] = "power"
     symbol: ClassVar[str] = "**"
     binding: ClassVar[int] = POWER
-    meaning: ClassVar[Meaning] = staticmethod(lambda torch, a, b: a**b)
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> x ** 2", "x: [B, N, C=4] -> 2 ** -x", "x: [B, C=4] -> abs(x) ** x")
+    meaning: ClassVar[Meaning] = staticmethod(operator.pow)
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W] -> x ** 2",
+        "x: [B, N, C=4] -> 2 ** -x",
+        "x: [B, C=4] -> exp(x) ** x",
+    )
 
     def infer(self, check: Check, *xs: TensorType) -> tuple[TensorType, ...]:
-        negative = self.right is not None and isinstance(self.right.value, int) and self.right.value < 0
-        if negative and xs and xs[0].dtype == "int":
-            raise OpError(f"{xs[0]} holds whole numbers, and they have no power {self.right.value}", "E0305", argument="right",
-                          help="write `cast(x, float)` first")  # fmt: skip
+        power = None if self.right is None else self.right.value
+        if isinstance(power, int) and power < 0 and xs and xs[0].dtype == "int":
+            raise OpError(
+                f"{xs[0]} holds whole numbers, and they have no power {power}",
+                "E0305",
+                argument="right",
+                help="write `cast(x, float)` first",
+            )
         return super().infer(check, *xs)
 
     def write(self, left: Operand, right: Operand) -> str:
@@ -212,6 +179,7 @@ class Power(Binary):
 class Comparison(Binary):
     """`==` and `!=` also compare truth values; the others take numbers."""
 
+    saves: ClassVar[str] = ""
     binding: ClassVar[int] = COMPARE
 
     def result_dtype(self, left: str, right: str) -> str | None:
@@ -225,6 +193,10 @@ class Comparison(Binary):
 
 @dataclass(frozen=True)
 class Logical(Binary):
+    """What works on truth values."""
+
+    saves: ClassVar[str] = ""
+
     def result_dtype(self, left: str, right: str) -> str | None:
         return "bool" if left == right == "bool" else None
 
@@ -238,8 +210,10 @@ class Logical(Binary):
 
 @dataclass(frozen=True)
 class Extremum(Binary):
-    """The larger or smaller of two sides, element by element."""
+    """The larger or smaller of two sides, element by element. Its meaning tells when the left side is taken."""
 
+    def value(self, run: Run, a: Any, b: Any) -> Any:
+        return run.torch.where(type(self).meaning(a, b), a, b)
 
     def write(self, left: Operand, right: Operand) -> str:
         return f"torch.{self.name}({left}, {right})"
@@ -253,38 +227,38 @@ class Extremum(Binary):
         return replace(xs[0], text=text, type=result_type(self, *xs), binding=ATOM)
 
 
-def _row(base: type[Binary], name: str, symbol: str, binding: int, meaning: Meaning, *examples: str) -> type[Binary]:
-    """The operation of one symbol of the language or, where the symbol is its name, of a function."""
+def _row(
+    base: type[Binary], name: str, symbol: str, binding: int, meaning: Meaning, *examples: str
+) -> type[Binary]:
+    """The operation of one symbol of the language, or of a function of two sides."""
     body = {
-        "__doc__": f"`a {symbol} b`, broadcast by name.", "__module__": __name__, "name": name, "symbol": symbol,
-        "binding": binding, "meaning": staticmethod(meaning), "examples": examples,
+        "__doc__": f"`a {symbol} b`, broadcast by name.", "__module__": __name__, "name": name,
+        "symbol": symbol, "binding": binding, "meaning": staticmethod(meaning), "examples": examples,
     }  # fmt: skip
     return dataclass(frozen=True)(type(name.title().replace("_", ""), (base,), body))
 
 
-_MAPS, _IDS = "x: [B, C=4, H, W], y: [B, C=4]", "i: int[B, N], j: int[B, N]"
-_MASK = "x: [B, C=4, H, W], y: [C=4] -> (x > y)"
+_MAP, _PAIR = "x: [B, C=4, H, W]", "x: [B, C=4, H, W], y: [B, C=4]"
+_ID, _IDS = "i: int[B, N]", "i: int[B, N], j: int[B, N]"
 
 # fmt: off
-Add = _row(Binary, "add", "+", SUM, lambda torch, a, b: a + b, f"{_MAPS} -> x + y", f"{_MAPS} -> 1 + x")
-Subtract = _row(Binary, "subtract", "-", SUM, lambda torch, a, b: a - b, f"{_MAPS} -> y - x", f"{_MAPS} -> 1 - x")
-Multiply = _row(Binary, "multiply", "*", PRODUCT, lambda torch, a, b: a * b, f"{_MAPS} -> y * x", f"{_MAPS} -> 0.5 * x")
-FloorDivide = _row(WholeDivision, "floor_divide", "//", PRODUCT, lambda torch, a, b: a // b,
-                   f"{_IDS} -> i // (j * j + 1)", f"{_MAPS} -> x // 0.5")
-Remainder = _row(WholeDivision, "remainder", "%", PRODUCT, lambda torch, a, b: a - a // b * b,
-                 f"{_IDS} -> i % 3", f"{_MAPS} -> x % 0.5")
-Equal = _row(Comparison, "equal", "==", COMPARE, lambda torch, a, b: a == b, f"{_IDS} -> i == j", f"{_IDS} -> i == 2")
-NotEqual = _row(Comparison, "not_equal", "!=", COMPARE, lambda torch, a, b: a != b, f"{_IDS} -> i != j", f"{_IDS} -> 2 != i")
-Less = _row(Comparison, "less", "<", COMPARE, lambda torch, a, b: a < b, f"{_MAPS} -> x < y", f"{_MAPS} -> x < 0")
-AtMost = _row(Comparison, "at_most", "<=", COMPARE, lambda torch, a, b: a <= b, f"{_MAPS} -> x <= y", f"{_IDS} -> i <= j")
-Greater = _row(Comparison, "greater", ">", COMPARE, lambda torch, a, b: a > b, f"{_MAPS} -> x > y", f"{_IDS} -> i > j")
-AtLeast = _row(Comparison, "at_least", ">=", COMPARE, lambda torch, a, b: a >= b, f"{_MAPS} -> x >= y", f"{_IDS} -> i >= j")
-Both = _row(Logical, "both", "and", AND, lambda torch, a, b: a & b, f"{_MASK} and (x < 1)")
-Either = _row(Logical, "either", "or", OR, lambda torch, a, b: a | b, f"{_MASK} or (x < -1)")
-Maximum = _row(Extremum, "maximum", "maximum", ATOM, lambda torch, a, b: torch.where(b > a, b, a),
-               f"{_MAPS} -> max(x, y)", f"{_MAPS} -> max(x, 0.1)")
-Minimum = _row(Extremum, "minimum", "minimum", ATOM, lambda torch, a, b: torch.where(b < a, b, a),
-               f"{_MAPS} -> min(x, y)", f"{_MAPS} -> min(x, 0.1)")
+Add = _row(Binary, "add", "+", SUM, operator.add, f"{_PAIR} -> x + y", f"{_MAP} -> 1 + x")
+Subtract = _row(Binary, "subtract", "-", SUM, operator.sub, f"{_PAIR} -> y - x", f"{_MAP} -> 1 - x")
+Multiply = _row(Binary, "multiply", "*", PRODUCT, operator.mul, f"{_PAIR} -> y * x", f"{_MAP} -> 0.5 * x")
+FloorDivide = _row(WholeDivision, "floor_divide", "//", PRODUCT, operator.floordiv,
+                   f"{_IDS} -> i // (j * j + 1)", f"{_MAP} -> x // 0.5")
+Remainder = _row(WholeDivision, "remainder", "%", PRODUCT, lambda a, b: a - a // b * b,
+                 f"{_IDS} -> i % (j * j + 1)", f"{_MAP} -> x % 0.5")
+Equal = _row(Comparison, "equal", "==", COMPARE, operator.eq, f"{_IDS} -> i == j", f"{_ID} -> i == 2")
+NotEqual = _row(Comparison, "not_equal", "!=", COMPARE, operator.ne, f"{_IDS} -> i != j", f"{_ID} -> 2 != i")
+Less = _row(Comparison, "less", "<", COMPARE, operator.lt, f"{_PAIR} -> x < y", f"{_MAP} -> x < 0")
+AtMost = _row(Comparison, "at_most", "<=", COMPARE, operator.le, f"{_PAIR} -> x <= y", f"{_IDS} -> i <= j")
+Greater = _row(Comparison, "greater", ">", COMPARE, operator.gt, f"{_PAIR} -> x > y", f"{_IDS} -> i > j")
+AtLeast = _row(Comparison, "at_least", ">=", COMPARE, operator.ge, f"{_PAIR} -> x >= y", f"{_IDS} -> i >= j")
+Both = _row(Logical, "both", "and", AND, operator.and_, f"{_PAIR} -> (x > y) and (x < 1)")
+Either = _row(Logical, "either", "or", OR, operator.or_, f"{_PAIR} -> (x > y) or (x < -1)")
+Maximum = _row(Extremum, "maximum", "maximum", ATOM, operator.ge, f"{_PAIR} -> max(x, y)", f"{_MAP} -> max(x, 0.1)")
+Minimum = _row(Extremum, "minimum", "minimum", ATOM, operator.le, f"{_PAIR} -> min(x, y)", f"{_MAP} -> min(x, 0.1)")
 # fmt: on
 
 
@@ -292,8 +266,7 @@ Minimum = _row(Extremum, "minimum", "minimum", ATOM, lambda torch, a, b: torch.w
 class Unary(Op):
     """A sign in front of a tensor. FLOPs: one per element."""
 
-    called: ClassVar[bool] = False
-
+    saves: ClassVar[str] = ""
     called: ClassVar[bool] = False
     sign: ClassVar[str]
 
@@ -327,7 +300,11 @@ class Not(Unary):
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         if x.dtype != "bool":
-            raise OpError(f"`not` works on truth values, and its operand is {x}", "E0305", help="compare first: `not (x > 0)`")
+            raise OpError(
+                f"`not` works on truth values, and its operand is {x}",
+                "E0305",
+                help="compare first: `not (x > 0)`",
+            )
         return (x,)
 
     def reference(self, run: Run, x: Named) -> Named:

@@ -72,9 +72,14 @@ class Code(Protocol):
         """Bind an expression to a new local name, and give the name."""
         ...
 
+    def beside(self, dtype: str) -> str:
+        """Where a tensor made of nothing goes, and its element type (float, int or bool), as keyword arguments:
+        `dtype=x.dtype, device=x.device`, from a real tensor that the method has at hand."""
+        ...
+
 
 @dataclass(frozen=True)
-class Reach:
+class Window:
     """Position p along `axis` of a result sees positions `stride * p + low` to `stride * p + high` of an operand's axis.
 
     Where it sees different numbers of positions at different p (a window that is partitioned, an edge), the bounds
@@ -86,6 +91,9 @@ class Reach:
     low: Fraction | int = 0
     high: Fraction | int = 0
     exact: bool = True
+
+
+Reach = Window
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,10 @@ class Op:
     name: ClassVar[str]
     # The tensors it takes, by name: "a b", "x mask?" (may be none), "xs*" (a list of tensors).
     operands: ClassVar[str] = "x"
+    # The torch modules that hold its weights, for `init` rules.
+    classes: ClassVar[tuple[str, ...]] = ()
+    # Whether it is what a classifier ends in: a projection of the channels.
+    projects: ClassVar[bool] = False
     # Whether a spec calls it by name; operators and subscripts are written otherwise.
     called: ClassVar[bool] = True
     # Which attribute of the torch child module gives a field, for `init` expressions: {"out": "out_channels"}.
@@ -175,14 +187,14 @@ class Op:
         """Whether the results share the memory of the first operand: nothing is moved."""
         return False
 
-    def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Window | None:
         """What the results see of the position axis `axis` of an operand; None where an element may see all of it.
 
         Sizes are numbers here. Unless the operation says otherwise, an axis that keeps its size is seen one to one.
         """
         x = xs[operand]
         keeps = all(axis in y and y[axis].size == x[axis].size for y in ys)
-        return Reach(axis) if keeps else None
+        return Window(axis) if keeps else None
 
     def module(self, code: Code, *xs: Any) -> str | None:
         """The constructor of the torch module that owns the weights, or None where there is none."""
@@ -211,7 +223,7 @@ class Parameter:
 
     name: str
     kind: str
-    default: Any = MISSING
+    default: Any = field(default_factory=lambda: MISSING)
 
     @property
     def required(self) -> bool:
@@ -220,6 +232,8 @@ class Parameter:
 
 def arg(kind: str, default: Any = MISSING) -> Any:
     """A dataclass field for a compile-time argument. Defaults are plain values; they arrive as Scalars."""
+    if kind == "sizes":
+        return field(default_factory=dict, metadata={"kind": kind})
     if default is MISSING:
         return field(metadata={"kind": kind})
     wrap = kind in ("int", "float", "bool", "str", "size", "list") and default is not None

@@ -30,23 +30,32 @@ def result_type(op: Any, *operands: Any) -> TensorType:
 def floating(x: TensorType, what: str) -> None:
     """`x` holds real numbers."""
     if x.dtype != "float":
-        raise OpError(f"{what} works on real numbers, and its operand is {x}", "E0305",
-                      help="write `cast(x, float)` first")  # fmt: skip
+        raise OpError(
+            f"{what} works on real numbers, and its operand is {x}",
+            "E0305",
+            help="write `cast(x, float)` first",
+        )
 
 
 def numeric(x: TensorType, what: str) -> None:
     """`x` holds numbers, not truth values."""
     if x.dtype == "bool":
-        raise OpError(f"{what} works on numbers, and its operand is {x}", "E0305",
-                      help="write `cast(x, int)` or `cast(x, float)` first")  # fmt: skip
+        raise OpError(
+            f"{what} works on numbers, and its operand is {x}",
+            "E0305",
+            help="write `cast(x, int)` or `cast(x, float)` first",
+        )
 
 
 def fixed(x: TensorType, axis: str, what: str) -> int:
     """The size of an axis that must not depend on the inputs, because weights are made for it."""
     size = need(x, axis, what).size
     if size.constant is None:
-        raise OpError(f"{what} makes weights for the axis `{axis}`, and its size {size} depends on the inputs", "E0304",
-                      help="give the size a number, or take it from a parameter of the model")  # fmt: skip
+        raise OpError(
+            f"{what} makes weights for the axis `{axis}`, and its size {size} depends on the inputs",
+            "E0304",
+            help="give the size a number, or take it from a parameter of the model",
+        )
     return size.constant
 
 
@@ -58,31 +67,43 @@ def whole(value: Scalar, name: str, least: int = 1) -> int:
     if number < least:
         raise OpError(f"`{name}` must be at least {least}, and is {number}", "E0213", argument=name)
     if number > LARGEST:
-        raise OpError(f"`{name}` must be at most {LARGEST}", "E0213", argument=name, label="this number is too large")
+        raise OpError(
+            f"`{name}` must be at most {LARGEST}", "E0213", argument=name, label="this number is too large"
+        )
     return number
 
 
 def real(value: Scalar, name: str, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite number from `low` to `high`."""
+    """A number from `low` to `high`, neither infinite nor absurdly large."""
     number = value.value
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise OpError(f"`{name}` must be a number, and is {shown(value)}", "E0213", argument=name)
-    if not (math.isfinite(number) and low <= number <= high):
-        least, most = f" of at least {low:g}" if low > -math.inf else "", f" of at most {high:g}" if high < math.inf else ""
-        raise OpError(f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name)
+    if not (-LARGEST <= number <= LARGEST and low <= number <= high):
+        least, most = (
+            f" of at least {low:g}" if low > -math.inf else "",
+            f" of at most {high:g}" if high < math.inf else "",
+        )
+        raise OpError(
+            f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name
+        )
     return number
 
 
 def scalar(value: Any, name: str) -> Scalar:
     """An argument of kind `any` that must be a number, a word or a list of them."""
     if not isinstance(value, Scalar):
-        raise OpError(f"`{name}` must be known at compile time: a number, not a tensor, a region or an axis", "E0213", argument=name)
+        raise OpError(
+            f"`{name}` must be known at compile time: a number, not a tensor, a region or an axis",
+            "E0213",
+            argument=name,
+        )
     return value
 
 
 def optional(value: Any, name: str) -> Scalar | None:
     """The same, or None where it is left out."""
-    return None if value is None or isinstance(value, Scalar) and value.value is None else scalar(value, name)
+    absent = value is None or (isinstance(value, Scalar) and value.value is None)
+    return None if absent else scalar(value, name)
 
 
 def choice(value: Scalar, name: str, options: tuple[str, ...]) -> str:
@@ -107,8 +128,13 @@ def divides(groups: Scalar, name: str, *widths: tuple[int, str]) -> int:
             common = math.gcd(*(w for w, _ in widths))
             fits = [str(g) for g in range(1, min(common, 4096) + 1) if common % g == 0]
             shown_fits = ", ".join(fits[:16]) + (", ..." if len(fits) > 16 else "")
-            raise OpError(f"{count} groups do not divide {width} {what}", "E0321", argument=name,
-                          label=f"{width} % {count} = {width % count}", help=f"what divides: {shown_fits}")  # fmt: skip
+            raise OpError(
+                f"{count} groups do not divide {width} {what}",
+                "E0321",
+                argument=name,
+                label=f"{width} % {count} = {width % count}",
+                help=f"what divides: {shown_fits}",
+            )
     return count
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import ZERO, Check, Code, Init, Op, Weight, arg
+from archc.ops.base import ZERO, Check, Code, Init, Op, Weight, Window, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
 from archc.ops.emission import call, each, fold, options
-from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, taps, slide_axes, slides
+from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, slide_axes, slides, taps
 from archc.sizes import Size
 
 if TYPE_CHECKING:
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class Conv(Op):
     """Convolution over the position axes (`on`), mixing the channel axis (`axis`), with new weights.
 
-    `pad` is a number, one per axis, "tf" (TensorFlow's "same": `ceil(size / stride)`, the odd pixel at the end), or
-    left out: 0 where kernel <= stride, else what keeps the size at stride 1. Other axes ride along.
+    `pad` is a number, one per axis, "tf" (TensorFlow's "same": `ceil(size / stride)`, the odd pixel at the
+    end), or left out: 0 where kernel <= stride, else what keeps the size at stride 1. Other axes ride along.
     MACs: output positions x out x in/groups x product of the kernel.
     """
 
     name: ClassVar[str] = "conv"
+    classes: ClassVar[tuple[str, ...]] = ("nn.Conv1d", "nn.Conv2d", "nn.Conv3d")
     attributes: ClassVar[dict[str, str]] = {
         "out": "out_channels", "kernel": "kernel_size[0]", "stride": "stride[0]", "dilation": "dilation[0]",
         "groups": "groups",
@@ -85,6 +86,14 @@ class Conv(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements if self.bias.value else ZERO
 
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Window | None:
+        for slide in self._slides:
+            if slide.axis == axis:
+                return slide.seen(xs[0][axis].size.constant or 0)
+        return Window(axis) if axis != self.axis else None
+
     # ---- PyTorch
 
     def _options(self, code: Code) -> list[str]:
@@ -129,7 +138,7 @@ class Conv(Op):
         data = frame(run, data, given, fill=0)
         data = data.unflatten(len(ride), (groups, -1))
         weight = run.weight("weight").unflatten(0, (groups, -1))
-        total = 0
+        total: Any = 0
         for tap, piece in taps(run, data, given, steps):
             part = run.torch.einsum("...gip,goi->...gop", piece.flatten(-len(steps)), weight[(..., *tap)])
             total = total + part.unflatten(-1, steps)

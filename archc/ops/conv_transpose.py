@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import const
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import ZERO, Check, Code, Init, Op, OpError, Weight, arg
+from archc.ops.base import ZERO, Check, Code, Init, Op, OpError, Weight, Window, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
 from archc.ops.emission import call, each, fold, options
 from archc.ops.slides import Slide, sizes, slide_axes, slides
@@ -25,17 +26,20 @@ class ConvTranspose(Op):
     """The transpose of a convolution: every input position adds its kernel to the output, `stride` apart.
 
     The size becomes (size - 1) stride + dilation (kernel - 1) + 1 - 2 pad + output_pad. The weight is stored
-    [in, out/groups, *kernel], as torch stores it. MACs: input positions x in x out/groups x product of the kernel.
+    [in, out/groups, *kernel], as torch stores it.
+    MACs: input positions x in x out/groups x product of the kernel.
     """
 
     name: ClassVar[str] = "conv_transpose"
+    cost_class: ClassVar[str] = "conv"
     attributes: ClassVar[dict[str, str]] = {
         "out": "out_channels", "kernel": "kernel_size[0]", "stride": "stride[0]", "dilation": "dilation[0]",
         "groups": "groups",
     }  # fmt: skip
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> conv_transpose(x, 6, 2, stride=2)",
-        "x: [B, C=4, H, W] -> conv_transpose(x, 6, [3, 4], stride=[2, 1], pad=[1, 0], output_pad=[1, 0], groups=2)",
+        "x: [B, C=4, H, W] -> conv_transpose(x, 6, [3, 4], stride=[2, 1], pad=[1, 0], output_pad=[1, 0])",
+        "x: [B, C=4, H, W] -> conv_transpose(x, 6, 3, groups=2)",
         "x: [B, N, C=4] -> conv_transpose(x, 3, 3, dilation=2, bias=false)",
         "x: [B, heads=2, C=4, T, H, W] -> conv_transpose(x, 2, 2)",
         "x: [B, C=4, H, W] -> conv_transpose(x, 6, 3, on=(H))",
@@ -58,7 +62,10 @@ class ConvTranspose(Op):
 
     def _grown(self) -> list[tuple[Slide, int, int]]:
         """Per axis the kernel, what is cut off at either side, and what is added at the end."""
-        cuts, extras = (sizes(v, len(self.on), name, 0) for v, name in ((self.pad, "pad"), (self.output_pad, "output_pad")))
+        cuts, extras = (
+            sizes(v, len(self.on), name, 0)
+            for v, name in ((self.pad, "pad"), (self.output_pad, "output_pad"))
+        )
         return [(w, cut.value, extra.value) for w, cut, extra in zip(self._slides, cuts, extras, strict=True)]
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
@@ -70,10 +77,16 @@ class ConvTranspose(Op):
         for slide, cut, extra in self._grown():
             most = max(slide.stride.value, slide.dilation.value) - 1
             if extra > most:
-                raise OpError(f"`output_pad` is {extra}, and must be less than the stride or the dilation", "E0213",
-                              argument="output_pad", help=f"it is at most {most} here")  # fmt: skip
-            size = (x[slide.axis].size - 1) * slide.stride.value + slide.reach - 2 * cut + extra
-            check.at_least(size, 1, f"something of {slide.axis} must be left when {cut} is cut off at both ends")
+                raise OpError(
+                    f"`output_pad` is {extra}, and must be less than the stride or the dilation",
+                    "E0213",
+                    argument="output_pad",
+                    help=f"it is at most {most} here",
+                )
+            size = (x[slide.axis].size - 1) * slide.stride.value + slide.span - 2 * cut + extra
+            check.at_least(
+                size, 1, f"something of {slide.axis} must be left when {cut} is cut off at both ends"
+            )
             dims[slide.axis] = size
         return (x.resized(**dims),)
 
@@ -91,6 +104,16 @@ class ConvTranspose(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements if self.bias.value else ZERO
+
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Window | None:
+        for slide, cut, _ in self._grown():
+            if slide.axis == axis:
+                stride = slide.stride.value
+                low, high = Fraction(cut - slide.span + 1, stride), Fraction(cut, stride)
+                return Window(axis, Fraction(1, stride), low, high, exact=stride == 1)
+        return Window(axis) if axis != self.axis else None
 
     # ---- PyTorch
 
@@ -134,7 +157,9 @@ class ConvTranspose(Op):
         lead, counts = data.shape[: len(ride)], data.shape[len(ride) + 1 :]
         data = data.unflatten(len(ride), (groups, -1)).flatten(-len(counts))
         weight = run.weight("weight").unflatten(0, (groups, -1))
-        full = [(n - 1) * w.stride.value + w.reach + extra for n, (w, _, extra) in zip(counts, grown, strict=True)]
+        full = [
+            (n - 1) * w.stride.value + w.span + extra for n, (w, _, extra) in zip(counts, grown, strict=True)
+        ]
         total = data.new_zeros((*lead, self.out.value, *full))
         for tap in run.indices([w.kernel.value for w, _, _ in grown]):
             part = run.torch.einsum("...gip,gio->...gop", data, weight[(..., *tap)])

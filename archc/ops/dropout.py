@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dropout(Op):
-    """In training, zero each element with probability `p` and scale the others by 1 / (1 - p); otherwise the identity.
+    """In training, zero each element with probability `p` and scale the others by 1 / (1 - p).
 
-    `whole=C` draws once for each sample and channel (arXiv:1411.4280), `whole=B` once for each sample (stochastic
-    depth, arXiv:1603.09382). FLOPs: none, as it is absent outside of training.
+    `whole=C` draws once for each sample and channel (arXiv:1411.4280), `whole=B` once for each sample
+    (stochastic depth, arXiv:1603.09382). Outside of training, the identity. FLOPs: none.
     """
 
     name: ClassVar[str] = "dropout"
+    saves: ClassVar[str] = "mask"
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> dropout(x, 0.1)",
         "x: [B, C=4, H, W] -> dropout(x, 0.1, whole=B)",
@@ -49,14 +50,25 @@ class Dropout(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ZERO
 
+    def saved(self, x: TensorType) -> str:
+        return "" if self._absent or self.whole == "B" else self.saves
+
+    def is_view(self, x: TensorType) -> bool:
+        return self._absent
+
+    @property
+    def _absent(self) -> bool:
+        """Nothing is dropped in any build."""
+        return isinstance(self.p.sym, Const) and self.p.value == 0
+
     def torch(self, code: Code, x: Operand) -> Operand:
-        if isinstance(self.p.sym, Const) and self.p.value == 0:
+        if self._absent:
             return x
         rest = [code.number(self.p), "self.training"]
         if self.whole is None:
             return replace(x, text=call("F.dropout", x.text, rest), binding=ATOM)
         first = ("B",) if self.whole == "B" else ("B", self.whole)
-        x = x if all(name in x.order for name in first) else x.merged(code)
+        x = x.showing(code, first)
         x = x.to((*first, *(name for name in x.order if name not in first)))
         if self.whole == "B":
             return replace(x, text=call(code.helper("drop_path"), x.text, rest), binding=ATOM)
@@ -74,6 +86,7 @@ class StopGradient(Op):
     """The operand, through which no gradient flows."""
 
     name: ClassVar[str] = "stop_gradient"
+    saves: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> stop_gradient(x)",)
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
@@ -81,6 +94,9 @@ class StopGradient(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ZERO
+
+    def is_view(self, x: TensorType) -> bool:
+        return True
 
     def torch(self, code: Code, x: Operand) -> Operand:
         return replace(x, text=f"{x.atom}.detach()", binding=ATOM)

@@ -24,7 +24,10 @@ class Embed(Op):
     name: ClassVar[str] = "embed"
     operands: ClassVar[str] = "ids"
     attributes: ClassVar[dict[str, str]] = {"vocab": "num_embeddings", "dim": "embedding_dim"}
-    examples: ClassVar[tuple[str, ...]] = ("ids: int[B, N] -> embed(ids % 11, 11, 4)", "ids: int[B] -> embed(ids % 3, vocab=3, dim=2)")
+    examples: ClassVar[tuple[str, ...]] = (
+        "ids: int[B, N] -> embed(ids % 11, 11, 4)",
+        "ids: int[B] -> embed(ids % 3, vocab=3, dim=2)",
+    )
     vocab: Any = arg("int")
     dim: Any = arg("int")
 
@@ -33,7 +36,11 @@ class Embed(Op):
             raise OpError(f"`embed` reads its table by whole numbers, and its operand is {ids}", "E0305",
                           help="declare the input as `int[B, N]`, or write `cast(x, int)`")  # fmt: skip
         if "C" in ids:
-            raise OpError(f"`embed` adds the axis C, and {ids} has one already", "E0301", help="give it another name: `rename(ids, C=\"N\")`")
+            raise OpError(
+                f"`embed` adds the axis C, and {ids} has one already",
+                "E0301",
+                help='give it another name: `rename(ids, C="N")`',
+            )
         whole(self.vocab, "vocab")
         whole(self.dim, "dim")
         return (TensorType("float", (*ids.axes, Axis("C", Dim.of(self.dim)))),)

@@ -1,4 +1,4 @@
-"""What the PyTorch texts of operations share: argument lists, precedence, folding and broadcasting of axes."""
+"""What the PyTorch texts of operations share: arguments, precedence, folding and broadcasting of axes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def fold(code: Code, x: Operand, lead: int, most: int, hint: str = "x") -> tuple
 
 
 def fold_tail(code: Code, x: Operand, keep: int, most: int, hint: str = "x") -> tuple[str, str]:
-    """`x` with the axes behind the first `keep` merged into one where there are more than `most`, and what unfolds."""
+    """`x` with the axes behind the first `keep` merged, where there are more than `most`, and what unfolds them."""
     if len(x.order) - keep <= most:
         return x.text, ""
     x = bound(code, x, hint)
@@ -119,7 +119,7 @@ def dims(x: Operand, names: Sequence[str]) -> str:
 def meet(code: Code, operands: Sequence[Operand]) -> list[Operand]:
     """The operands so that torch's broadcasting aligns their names; all tell the order of the result.
 
-    Operands in the form of one region stay in it; where forms meet, each is first brought to the order of its type.
+    Operands in the form of one region stay in it; where forms meet, each is brought to the order of its type.
     """
     xs = list(operands)
     form = next((x.where for x in xs if x.where is not None), None)
@@ -143,12 +143,14 @@ def _entered(code: Code, x: Operand, form: Form, axes: set[str]) -> Operand | No
 
 
 def _joint_order(orders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """The longest order (the first of them), with what the others have besides: the two halves of a region's form."""
+    """The longest order (the first of them) and what others have besides: the halves of a region's form."""
     joint = list(max(orders, key=len))
     for order in orders:
         for name in order:
             if name not in joint:
-                joint.insert(joint.index("@queries") if name == "@groups" else joint.index("@groups") + 1, name)
+                joint.insert(
+                    joint.index("@queries") if name == "@groups" else joint.index("@groups") + 1, name
+                )
     return tuple(joint)
 
 

@@ -23,6 +23,8 @@ class Linear(Op):
     """
 
     name: ClassVar[str] = "linear"
+    classes: ClassVar[tuple[str, ...]] = ("nn.Linear",)
+    projects: ClassVar[bool] = True
     attributes: ClassVar[dict[str, str]] = {"out": "out_features"}
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=8] -> linear(x, 3)",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import Operand
 from archc.ir.sym import Const, Scalar, apply
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Init, Op, OpError, Weight, arg
+from archc.ops.base import Check, Code, Init, Op, OpError, Weight, Window, arg
 from archc.ops.checks import fixed, floating, result_type, whole
 from archc.ops.emission import bound, call, fold, options
 from archc.sizes import Size
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lstm(Op):
-    """Layers of LSTM along the one position axis, from a state of zeros; `both` adds the opposite direction to C.
+    """Layers of LSTM along the one position axis, from zeros; `both` adds the opposite direction to C.
 
         i, f, g, o = W x[t] + b + U h[t-1] + d      c[t] = sigmoid(f) c[t-1] + sigmoid(i) tanh(g)
         h[t] = sigmoid(o) tanh(c[t])
 
-    The weights are stored as torch stores them, i f g o one below the other. MACs per step, layer and direction:
-    4 (in + size) size. FLOPs: 21 size (12 additions within the gates, 5 functions, 3 products, 1 sum).
+    The weights are stored as torch stores them, i f g o one below the other. Per step, layer and direction:
+    MACs: 4 (in + size) size. FLOPs: 21 size (12 additions within the gates, 5 functions, 3 products, 1 sum).
     """
 
     name: ClassVar[str] = "lstm"
@@ -57,11 +57,16 @@ class Lstm(Op):
         fixed(x, "C", "`lstm`")
         if len(x.positions) != 1:
             names = ", ".join(axis.name for axis in x.positions) or "none"
-            raise OpError(f"`lstm` runs along one position axis, and {x} has {names}", "E0303",
-                          help='merge positions with `rearrange("H W -> N=(H W)")`, or put an axis into the batch')  # fmt: skip
+            raise OpError(
+                f"`lstm` runs along one position axis, and {x} has {names}",
+                "E0303",
+                help='merge positions with `rearrange("H W -> N=(H W)")`, or move one into the batch',
+            )
         whole(self.size, "size")
         if whole(self.layers, "layers") > 1024:
-            raise OpError(f"`layers` is {self.layers.value}, and at most 1024 are made", "E0213", argument="layers")
+            raise OpError(
+                f"`layers` is {self.layers.value}, and at most 1024 are made", "E0213", argument="layers"
+            )
         check.at_least(x.positions[0].size, 1, "`lstm` needs at least one step")
         return (x.resized(C=self._width()),)
 
@@ -81,7 +86,12 @@ class Lstm(Op):
         rows = []
         for layer, end in self._parts():
             given = Axis("in", x["C"].dim if layer == 0 else self._width())
-            shapes = (("weight_ih", (gates, given)), ("weight_hh", (gates, size)), ("bias_ih", (gates,)), ("bias_hh", (gates,)))
+            shapes = (
+                ("weight_ih", (gates, given)),
+                ("weight_hh", (gates, size)),
+                ("bias_ih", (gates,)),
+                ("bias_hh", (gates,)),
+            )
             rows += [Weight(f"{name}_{end}", axes, init) for name, axes in shapes]
         return tuple(rows)
 
@@ -95,6 +105,11 @@ class Lstm(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return self._steps(xs[0]) * (21 * self.size.value * self.layers.value * self._directions)
+
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Window | None:
+        return None
 
     # ---- PyTorch
 
@@ -114,11 +129,15 @@ class Lstm(Op):
         if not code.functional:
             return Operand(f"{code.child}({given})[0]{unfold}", result, x.order)
         rows = bound(code, Operand(given, x.type, x.order), "rows")
-        layers = code.number(self.layers) if self._directions == 1 else str(self._directions * self.layers.value)
+        layers = (
+            code.number(self.layers) if self._directions == 1 else str(self._directions * self.layers.value)
+        )
         start = code.let(f"{rows}.new_zeros({layers}, {rows}.shape[0], {code.number(self.size)})", "start")
         names = ", ".join(code.weight(weight.name) for weight in self.weights(x.type))
         tail = f"True, {code.number(self.layers)}, 0.0, self.training, {code.number(self.both)}, True"
-        return Operand(f"torch.lstm({rows}, ({start}, {start}), [{names}], {tail})[0]{unfold}", result, x.order)
+        return Operand(
+            f"torch.lstm({rows}, ({start}, {start}), [{names}], {tail})[0]{unfold}", result, x.order
+        )
 
     # ---- meaning
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar, const
 from archc.ir.types import Axis, TensorType
-from archc.ops.base import Check, Code, Init, Op, OpError, Weight, arg
+from archc.ops.base import Check, Code, Init, Op, OpError, Weight, Window, arg
 from archc.ops.checks import distinct, divides, fixed, floating, real
 from archc.ops.emission import bound, call, fold, fold_tail, options, tuple_of
 from archc.sizes import Size
@@ -48,11 +48,12 @@ class Norm(Op):
 class BatchNorm(Norm):
     """(x - mean) / sqrt(var + eps) * weight + bias for each channel (arXiv:1502.03167).
 
-    Mean and variance are those of all other axes in training, and their running averages otherwise, which is what
-    the reference computes. FLOPs: 2 per element.
+    Mean and variance are those of all other axes in training, and their running averages otherwise, which is
+    what the reference computes. FLOPs: 2 per element.
     """
 
     name: ClassVar[str] = "batch_norm"
+    cost_class: ClassVar[str] = "batch_norm"
     affine: ClassVar[bool] = True
     attributes: ClassVar[dict[str, str]] = {"eps": "eps", "momentum": "momentum"}
     examples: ClassVar[tuple[str, ...]] = (
@@ -75,8 +76,11 @@ class BatchNorm(Norm):
         real(self.momentum, "momentum", 0, 1)
         fixed(x, self.axis, f"`{self.name}`")
         if len(x.axes) < 2:
-            raise OpError(f"`{self.name}` takes its statistics over the axes beside {self.axis}, and {x} has none", "E0303",
-                          help="`layer_norm` normalises over the channels")  # fmt: skip
+            raise OpError(
+                f"`{self.name}` takes statistics over the axes beside {self.axis}, and {x} has none",
+                "E0303",
+                help="`layer_norm` normalises over the channels",
+            )
         return (x,)
 
     def weights(self, x: TensorType) -> tuple[Weight, ...]:
@@ -106,7 +110,9 @@ class BatchNorm(Norm):
         if code.functional:
             names = ["running_mean", "running_var", *(("weight", "bias") if self.affine else ())]
             numbers = options(code, ("momentum", self.momentum, 0.1), ("eps", self.eps, 1e-5))
-            text = call("F.batch_norm", given, [code.weight(n) for n in names], "training=self.training", numbers)
+            text = call(
+                "F.batch_norm", given, [code.weight(n) for n in names], "training=self.training", numbers
+            )
         else:
             text = call(code.child, given)
         return Operand(text + unfold, x.type, x.order)
@@ -137,9 +143,10 @@ class Standardize(BatchNorm):
 
 @dataclass(frozen=True)
 class LayerNorm(Norm):
-    """(x - mean) / sqrt(var + eps) * weight + bias, with the statistics of `axis` (one or several; arXiv:1607.06450)."""
+    """(x - mean) / sqrt(var + eps) * weight + bias, with the statistics of one axis or several (arXiv:1607.06450)."""
 
     name: ClassVar[str] = "layer_norm"
+    cost_class: ClassVar[str] = "layer_norm"
     function: ClassVar[str] = "layer_norm"
     constructor: ClassVar[str] = "LayerNorm"
     default_eps: ClassVar[float | None] = 1e-5
@@ -158,11 +165,21 @@ class LayerNorm(Norm):
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         self.check_numbers(x, self.eps)
         if not self.axis:
-            raise OpError(f"`{self.name}` needs an axis", "E0302", argument="axis", help="leave `axis` out for the channels")
+            raise OpError(
+                f"`{self.name}` needs an axis",
+                "E0302",
+                argument="axis",
+                help="leave `axis` out for the channels",
+            )
         distinct(self.axis, "axis")
         for name in self.axis:
             fixed(x, name, f"`{self.name}`")
         return (x,)
+
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Window | None:
+        return None if axis in self.axis else Window(axis)
 
     def _shape(self, code: Code, x: TensorType) -> list[str]:
         return [code.number(axis.dim) for axis in self.widths(x)]
@@ -173,7 +190,7 @@ class LayerNorm(Norm):
         return call(f"nn.{self.constructor}", size, options(code, ("eps", self.eps, self.default_eps)))
 
     def torch(self, code: Code, x: Operand) -> Operand:
-        x = (x if all(name in x.order for name in self.axis) else x.merged(code)).last(*self.axis)
+        x = x.showing(code, self.axis).last(*self.axis)
         if not code.functional:
             return replace(x, text=call(code.child, x.text), binding=ATOM)
         weights = [code.weight(weight.name) for weight in self.weights(x.type)]
@@ -195,6 +212,7 @@ class RmsNorm(LayerNorm):
     """x / sqrt(mean(x^2) + eps) * weight over `axis` (arXiv:1910.07467)."""
 
     name: ClassVar[str] = "rms_norm"
+    cost_class: ClassVar[str] = "rms_norm"
     function: ClassVar[str] = "rms_norm"
     constructor: ClassVar[str] = "RMSNorm"
     default_eps: ClassVar[float | None] = None  # torch takes the machine epsilon of the input's dtype
@@ -220,9 +238,13 @@ class RmsNorm(LayerNorm):
 
 @dataclass(frozen=True)
 class GroupNorm(Norm):
-    """Normalise each of `groups` runs of channels over them and all positions (arXiv:1803.08494); the rest rides along."""
+    """Normalise each of `groups` runs of channels over them and all positions (arXiv:1803.08494).
+
+    Other axes ride along.
+    """
 
     name: ClassVar[str] = "group_norm"
+    cost_class: ClassVar[str] = "layer_norm"
     attributes: ClassVar[dict[str, str]] = {"groups": "num_groups", "eps": "eps"}
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=6, H, W] -> group_norm(x, 2)",
@@ -247,6 +269,11 @@ class GroupNorm(Norm):
         numbers = options(code, ("eps", self.eps, 1e-5))
         return call("nn.GroupNorm", code.number(self.groups), code.number(x[self.axis].dim), numbers)
 
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Window | None:
+        return None  # the statistics are those of all positions
+
     def _ride(self, x: TensorType, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name != self.axis and not x[name].is_position)
 
@@ -265,7 +292,9 @@ class GroupNorm(Norm):
         return Operand(text + unfold, x.type, x.order)
 
     def reference(self, run: Run, x: Named) -> Named:
-        ride = tuple(name for name in x.names if name != self.axis and not (name[0].isupper() and name not in "BC"))
+        ride = tuple(
+            name for name in x.names if name != self.axis and not (name[0].isupper() and name not in "BC")
+        )
         names = (*ride, self.axis, *(name for name in x.names if name not in (*ride, self.axis)))
         data = x.to(names)
         rows = data.reshape(*data.shape[: len(ride)], self.groups.value, -1)
@@ -274,5 +303,3 @@ class GroupNorm(Norm):
         shape = (-1, *(1 for _ in names[len(ride) + 1 :]))
         y = rows.reshape(data.shape) * run.weight("weight").reshape(shape) + run.weight("bias").reshape(shape)
         return run.named(y, names)
-
-

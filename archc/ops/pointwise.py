@@ -63,7 +63,7 @@ def _row(name: str, pattern: str, meaning: Meaning, saves: str, whole: bool = Fa
     return dataclass(frozen=True)(type(name.title(), (Pointwise,), body))
 
 
-# Name, the PyTorch text of `x`, its meaning, what its backward pass reads, and whether it takes whole numbers too.
+# Name, the PyTorch text of `x`, its meaning, what its backward pass reads; whether it takes whole numbers too.
 # fmt: off
 Abs = _row("abs", "{x}.abs()", lambda torch, x: torch.where(x < 0, -x, x), "x", whole=True)
 Sign = _row("sign", "{x}.sign()", lambda torch, x: (x > 0).to(x.dtype) - (x < 0).to(x.dtype), "", whole=True)
@@ -77,7 +77,7 @@ Cos = _row("cos", "{x}.cos()", lambda torch, x: torch.sin(x + math.pi / 2), "x")
 Erf = _row("erf", "{x}.erf()", lambda torch, x: 1 - torch.special.erfc(x), "x")
 Tanh = _row("tanh", "torch.tanh({x})", lambda torch, x: 1 - 2 / (torch.exp(2 * x) + 1), "result")
 Sigmoid = _row("sigmoid", "torch.sigmoid({x})", lambda torch, x: 1 / (1 + torch.exp(-x)), "result")
-Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, torch.zeros_like(x), x), "result", whole=True)
+Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, 0 * x, x), "result", whole=True)
 Silu = _row("silu", "F.silu({x})", lambda torch, x: x / (1 + torch.exp(-x)), "x")
 Softplus = _row("softplus", "F.softplus({x})", lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)), "x")
 # fmt: on
@@ -113,6 +113,7 @@ class Clamp(Pointwise):
     """Each element, but at least `min` and at most `max`; one of them may be left out."""
 
     name: ClassVar[str] = "clamp"
+    saves: ClassVar[str] = "mask"
     real: ClassVar[bool] = False
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4] -> clamp(x, -0.5, 0.5)",
@@ -130,16 +131,28 @@ class Clamp(Pointwise):
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         given = self._bounds()
         if not given:
-            raise OpError("`clamp` needs `min`, `max` or both", "E0213", help="write `clamp(x, 0, 1)` or `clamp(x, min=0)`")
+            raise OpError(
+                "`clamp` needs `min`, `max` or both",
+                "E0213",
+                help="write `clamp(x, 0, 1)` or `clamp(x, min=0)`",
+            )
         for name, bound in given:
             if not isinstance(bound.value, Size):
                 real(bound, name)
             if x.dtype == "int" and isinstance(bound.value, float):
-                raise OpError(f"{x} holds whole numbers, and `{name}` is {shown(bound)}", "E0305", argument=name,
-                              help="clamp to whole numbers, or write `cast(x, float)` first")  # fmt: skip
+                raise OpError(
+                    f"{x} holds whole numbers, and `{name}` is {shown(bound)}",
+                    "E0305",
+                    argument=name,
+                    help="clamp to whole numbers, or write `cast(x, float)` first",
+                )
         numbers = [bound.value for _, bound in given if isinstance(bound.value, (int, float))]
         if len(numbers) == 2 and numbers[0] > numbers[1]:
-            raise OpError(f"`min` is {numbers[0]} and `max` is {numbers[1]}, so nothing lies between", "E0213", argument="min")
+            raise OpError(
+                f"`min` is {numbers[0]} and `max` is {numbers[1]}, so nothing lies between",
+                "E0213",
+                argument="min",
+            )
         return super().infer(check, x)
 
     def text(self, code: Code, x: Operand) -> str:
@@ -160,6 +173,7 @@ class Identity(Pointwise):
     """The operand itself: what `norm: recipe = identity` switches off. FLOPs: none."""
 
     name: ClassVar[str] = "identity"
+    saves: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> identity(x)",)
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
@@ -167,6 +181,9 @@ class Identity(Pointwise):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ZERO
+
+    def is_view(self, x: TensorType) -> bool:
+        return True
 
     def torch(self, code: Code, x: Operand) -> Operand:
         return x

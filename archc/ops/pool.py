@@ -1,4 +1,4 @@
-"""Pools: the greatest or the mean of what a slide sees."""
+"""Pools: the greatest or the mean of what a window sees."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archc.backend.operand import ATOM, Operand
+from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, const
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, Op, OpError, arg
+from archc.ops.base import Check, Code, Op, OpError, Window, arg
 from archc.ops.checks import floating, result_type
-from archc.ops.emission import bound, call, each, fold, options
-from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, taps, slide_axes, slides
+from archc.ops.emission import call, each, fold, options
+from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, slide_axes, slides, taps
 from archc.sizes import Size
 
 if TYPE_CHECKING:
@@ -41,15 +41,27 @@ class Pool(Op):
         dims: dict[str, Size] = {}
         for slide in slides:
             if slide.pad is None and ceil:
-                raise OpError('`pad="tf"` rounds up already', "E0213", argument="ceil", help="leave `ceil` out")
-            if slide.pad is not None and slide.pad.value > slide.reach // 2:
-                raise OpError(f"`pad` is {slide.pad.value}, more than half of the kernel, which spans {slide.reach}", "E0213",
-                              argument="pad", help=f"at most {slide.reach // 2}, else a window could lie in the padding")  # fmt: skip
+                raise OpError(
+                    '`pad="tf"` rounds up already', "E0213", argument="ceil", help="leave `ceil` out"
+                )
+            if slide.pad is not None and slide.pad.value > slide.span // 2:
+                raise OpError(
+                    f"`pad` is {slide.pad.value}, more than half of the kernel (it spans {slide.span})",
+                    "E0213",
+                    argument="pad",
+                    help=f"at most {slide.span // 2}, else a window could lie in the padding",
+                )
             dims[slide.axis] = slide.steps(check, x[slide.axis].size, ceil)
         return x.resized(**dims)
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements * math.prod(slide.kernel.value for slide in self.slides())
+
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Window | None:
+        size = xs[0][axis].size.constant or 0
+        return next((slide.seen(size) for slide in self.slides() if slide.axis == axis), Window(axis))
 
     def pooled(self, code: Code, x: Operand, extra: Sequence[str]) -> tuple[str, str, tuple[str, ...]]:
         """The call, what unfolds the axes of a result, and the order of the result."""
@@ -64,7 +76,9 @@ class Pool(Op):
         stride = [w.stride for w in slides]
         strides = [] if stride == [w.kernel for w in slides] else [f"stride={each(code, stride)}"]
         numbers = [*strides, *options(code, ("padding", pads(slides), 0)), *extra]
-        text = call(f"F.{self.function}{len(slides)}d", given, each(code, [w.kernel for w in slides]), numbers)
+        text = call(
+            f"F.{self.function}{len(slides)}d", given, each(code, [w.kernel for w in slides]), numbers
+        )
         return text, unfold, x.order
 
 
@@ -82,7 +96,8 @@ class MaxPool(Pool):
 
     name: ClassVar[str] = "max_pool"
     function: ClassVar[str] = "max_pool"
-    fill: ClassVar[str] = '-float("inf")'
+    fill: ClassVar[str] = 'value=float("-inf")'
+    saves: ClassVar[str] = "index"
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> max_pool(x, 3, stride=2, pad=1)",
         "x: [B, N, C=4] -> max_pool(x, 3, stride=2, ceil=true)",
@@ -93,14 +108,20 @@ class MaxPool(Pool):
     )
     kernel: Any = arg("size")
     stride: Any = arg("size", None)
-    pad: Any = arg("any", 0)
+    pad: Any = arg("any", const(0))
     ceil: Any = arg("bool", False)
     dilation: Any = arg("size", 1)
     index: Any = arg("bool", False)
     on: Any = arg("axes", ("positions",))
 
     def slides(self) -> tuple[Slide, ...]:
-        return slides(self.on, self.kernel, stepped(self.stride, self.kernel), self.dilation, self.pad or const(0))
+        return slides(
+            self.on,
+            self.kernel,
+            stepped(self.stride, self.kernel),
+            self.dilation,
+            const(0) if self.pad is None else self.pad,
+        )
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         floating(x, "`max_pool`")
@@ -109,11 +130,18 @@ class MaxPool(Pool):
         if not self.index.value:
             return (y,)
         if any(slide.pad is None for slide in self.slides()):
-            raise OpError('`index` with `pad="tf"` would count the padding', "E0213", argument="index", help="write `pad=n`")
+            raise OpError(
+                '`index` with `pad="tf"` would count the padding',
+                "E0213",
+                argument="index",
+                help="write `pad=n`",
+            )
         return y, replace(y, dtype="int")
 
     def torch(self, code: Code, x: Operand) -> Operand | tuple[Operand, ...]:
-        extra = options(code, ("dilation", [w.dilation for w in self.slides()], 1), ("ceil_mode", self.ceil, False))
+        extra = options(
+            code, ("dilation", [w.dilation for w in self.slides()], 1), ("ceil_mode", self.ceil, False)
+        )
         if self.index.value:
             extra.append("return_indices=True")
         text, unfold, order = self.pooled(code, x, extra)
@@ -133,17 +161,22 @@ class MaxPool(Pool):
         sizes = data.shape[-len(names) :]
         place = run.torch.arange(math.prod(sizes)).reshape(sizes).expand(data.shape)
         steps = [count_steps(w, n, self.ceil.value) for w, n in zip(slides, sizes, strict=True)]
-        rows = [taps(run, frame(run, t, slides, f, self.ceil.value), slides, steps) for t, f in ((data, -math.inf), (place, -1))]
+        rows = [
+            taps(run, frame(run, t, slides, f, self.ceil.value), slides, steps)
+            for t, f in ((data, -math.inf), (place, -1))
+        ]
         best, where = rows[0][0][1], rows[1][0][1]
         for (_, piece), (_, at) in zip(*rows, strict=True):
             better = (piece > best) | (where < 0)
             best, where = run.torch.where(better, piece, best), run.torch.where(better, at, where)
-        return (run.named(best, order), run.named(where, order)) if self.index.value else run.named(best, order)
+        return (
+            (run.named(best, order), run.named(where, order)) if self.index.value else run.named(best, order)
+        )
 
 
 @dataclass(frozen=True)
 class AvgPool(Pool):
-    """The mean of each window: of the elements that it sees or, with `count_pad`, also of the zeros of the padding.
+    """The mean of the elements that each window sees or, with `count_pad`, also of the zeros of the padding.
 
     `pad="tf"` counts its zeros (as timm's AvgPool2dSame).
     """
@@ -151,6 +184,7 @@ class AvgPool(Pool):
     name: ClassVar[str] = "avg_pool"
     function: ClassVar[str] = "avg_pool"
     fill: ClassVar[str] = ""
+    saves: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> avg_pool(x, 3, stride=2, pad=1)",
         "x: [B, C=4, H, W] -> avg_pool(x, 3, stride=2, pad=1, count_pad=true, ceil=true)",
@@ -161,13 +195,19 @@ class AvgPool(Pool):
     )
     kernel: Any = arg("size")
     stride: Any = arg("size", None)
-    pad: Any = arg("any", 0)
+    pad: Any = arg("any", const(0))
     count_pad: Any = arg("bool", False)
     ceil: Any = arg("bool", False)
     on: Any = arg("axes", ("positions",))
 
     def slides(self) -> tuple[Slide, ...]:
-        return slides(self.on, self.kernel, stepped(self.stride, self.kernel), ONE, self.pad or const(0))
+        return slides(
+            self.on,
+            self.kernel,
+            stepped(self.stride, self.kernel),
+            ONE,
+            const(0) if self.pad is None else self.pad,
+        )
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         floating(x, "`avg_pool`")
@@ -190,5 +230,7 @@ class AvgPool(Pool):
         counted = float(self.count_pad.value or slides[0].pad is None)
         # What counts is averaged beside the data; what `ceil` adds beyond the padding never counts.
         ones = frame(run, data.new_ones(sizes), slides, counted, self.ceil.value, beyond=0)
-        total = sum(piece for _, piece in taps(run, frame(run, data, slides, 0, self.ceil.value), slides, steps))
+        total = sum(
+            piece for _, piece in taps(run, frame(run, data, slides, 0, self.ceil.value), slides, steps)
+        )
         return run.named(total / sum(piece for _, piece in taps(run, ones, slides, steps)), order)

@@ -1,4 +1,4 @@
-"""Reductions over named axes, and what runs along one axis."""
+"""Reductions over named axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, arg, need
+from archc.ops.base import Check, Code, Op, OpError, Window, arg, need
 from archc.ops.checks import distinct, floating, numeric, result_type
 from archc.ops.emission import call, dims, options
 from archc.sizes import Size
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from archc.reference.named import Named, Run
 
 
-def present(code: Code, x: Operand, axes: Sequence[str]) -> Operand:
-    """`x` in a form in which the axes are physical."""
-    return x if all(name in x.order for name in axes) else x.merged(code)
-
-
 @dataclass(frozen=True)
 class Reduction(Op):
-    """One number for all positions along `axes`, which disappear or, with `keep`, get size 1. FLOPs: one per input."""
+    """One number for all elements along `axes`, which disappear or, with `keep`, get size 1.
+
+    FLOPs: one per input element.
+    """
 
     method: ClassVar[str]
     empty: ClassVar[bool] = False  # defined for no elements at all
@@ -38,8 +36,12 @@ class Reduction(Op):
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         self.accepts(x)
         if not self.axes:
-            raise OpError(f"`{self.name}` needs the axes to go over", "E0302",
-                          help=f"write `{self.name}(x, {x.names[-1] if x.names else 'C'})` or `{self.name}(x, positions)`")  # fmt: skip
+            axis = x.names[-1] if x.names else "C"
+            raise OpError(
+                f"`{self.name}` needs the axes to go over",
+                "E0302",
+                help=f"write `{self.name}(x, {axis})` or `{self.name}(x, positions)`",
+            )
         distinct(self.axes, "axes")
         for name in self.axes:
             size = need(x, name, f"`{self.name}`").size
@@ -52,12 +54,17 @@ class Reduction(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return xs[0].elements
 
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Window | None:
+        return None if axis in self.axes else Window(axis)
+
     def extra(self, code: Code) -> list[str]:
         """Further keyword arguments."""
         return []
 
     def torch(self, code: Code, x: Operand) -> Operand:
-        x = present(code, x, self.axes)
+        x = x.showing(code, self.axes)
         keep = ["keepdim=True"] if self.keep.value else []
         text = call(f"{x.atom}.{self.method}", dims(x, self.axes), self.extra(code), keep)
         order = x.order if self.keep.value else tuple(name for name in x.order if name not in self.axes)
@@ -79,6 +86,7 @@ class Reduction(Op):
 @dataclass(frozen=True)
 class Sum(Reduction):
     name: ClassVar[str] = "sum"
+    saves: ClassVar[str] = ""
     method: ClassVar[str] = "sum"
     empty: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
@@ -93,6 +101,7 @@ class Sum(Reduction):
 @dataclass(frozen=True)
 class Mean(Reduction):
     name: ClassVar[str] = "mean"
+    saves: ClassVar[str] = ""
     method: ClassVar[str] = "mean"
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> mean(x, H, W)",
@@ -112,9 +121,13 @@ class Maximum(Reduction):
     """The greatest along `axes`. `max(a, b)` of two sides is the operation `maximum`."""
 
     name: ClassVar[str] = "max"
+    saves: ClassVar[str] = "x result"
     method: ClassVar[str] = "amax"
     alternative: ClassVar[str] = "maximum"
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> max(x, C)", "i: int[B, N] -> max(i, N, keep=true)")
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W] -> max(x, C)",
+        "i: int[B, N] -> max(i, N, keep=true)",
+    )
 
     def value(self, run: Run, data: Any) -> Any:
         return data.sort(dim=-1).values[..., -1]
@@ -125,9 +138,13 @@ class Minimum(Reduction):
     """The least along `axes`. `min(a, b)` of two sides is the operation `minimum`."""
 
     name: ClassVar[str] = "min"
+    saves: ClassVar[str] = "x result"
     method: ClassVar[str] = "amin"
     alternative: ClassVar[str] = "minimum"
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> min(x, H, W)", "x: [B, N, C=4] -> min(x, N, keep=true)")
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W] -> min(x, H, W)",
+        "x: [B, N, C=4] -> min(x, N, keep=true)",
+    )
 
     def value(self, run: Run, data: Any) -> Any:
         return data.sort(dim=-1).values[..., 0]
@@ -171,6 +188,7 @@ class AnyOf(Reduction):
     """Whether some truth value along `axes` holds."""
 
     name: ClassVar[str] = "any"
+    saves: ClassVar[str] = ""
     method: ClassVar[str] = "any"
     empty: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
@@ -180,95 +198,11 @@ class AnyOf(Reduction):
 
     def accepts(self, x: TensorType) -> None:
         if x.dtype != "bool":
-            raise OpError(f"`any` works on truth values, and its operand is {x}", "E0305", help="compare first: `any(x > 0, N)`")
+            raise OpError(
+                f"`any` works on truth values, and its operand is {x}",
+                "E0305",
+                help="compare first: `any(x > 0, N)`",
+            )
 
     def value(self, run: Run, data: Any) -> Any:
         return data.to(run.torch.int64).sum(-1) > 0
-
-
-@dataclass(frozen=True)
-class Along(Op):
-    """What runs along one axis."""
-
-    axis: Any = arg("axis")
-
-    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
-        numeric(x, f"`{self.name}`")
-        need(x, self.axis, f"`{self.name}`")
-        return (x,)
-
-    def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
-        return xs[0].elements
-
-    def torch(self, code: Code, x: Operand) -> Operand:
-        x = present(code, x, (self.axis,))
-        return replace(x, text=f"{x.atom}.{self.name}({dims(x, (self.axis,))})", type=result_type(self, x), binding=ATOM)
-
-    def value(self, run: Run, data: Any) -> Any:
-        """The result for the innermost axis."""
-        raise NotImplementedError
-
-    def reference(self, run: Run, x: Named) -> Named:
-        names = (*(name for name in x.names if name != self.axis), self.axis)
-        return run.named(self.value(run, x.last(self.axis)), names)
-
-
-@dataclass(frozen=True)
-class Softmax(Along):
-    """exp(x) / sum exp(x) along `axis`. FLOPs: 5 per element."""
-
-    name: ClassVar[str] = "softmax"
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> softmax(x, C)", "x: [B, N, C=4] -> softmax(x, N)")
-
-    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
-        floating(x, "`softmax`")
-        check.at_least(need(x, self.axis, "`softmax`").size, 1, f"`softmax` needs at least one element along {self.axis}")
-        return (x,)
-
-    def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
-        return xs[0].elements * 5
-
-    def value(self, run: Run, data: Any) -> Any:
-        weights = run.torch.exp(data - data.max(-1, keepdim=True).values)
-        return weights / weights.sum(-1, keepdim=True)
-
-
-@dataclass(frozen=True)
-class CumulativeSum(Along):
-    """Each element plus all before it along `axis`."""
-
-    name: ClassVar[str] = "cumsum"
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, N, C=4] -> cumsum(x, N)", "i: int[B, N] -> cumsum(i, N)")
-
-    def value(self, run: Run, data: Any) -> Any:
-        total, sums = data[..., :0].sum(-1), []
-        for step in data.unbind(-1):
-            total = total + step
-            sums.append(total)
-        return run.torch.stack(sums, -1) if sums else data
-
-
-@dataclass(frozen=True)
-class ArgMax(Along):
-    """Where along `axis` the greatest element stands; the first of equals."""
-
-    name: ClassVar[str] = "argmax"
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> argmax(x, C)", "x: [B, N, C=4] -> argmax(x, N)")
-
-    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
-        numeric(x, "`argmax`")
-        check.at_least(need(x, self.axis, "`argmax`").size, 1, f"`argmax` needs at least one element along {self.axis}")
-        return (replace(x.without(self.axis), dtype="int"),)
-
-    def torch(self, code: Code, x: Operand) -> Operand:
-        result = super().torch(code, x)
-        return replace(result, order=tuple(name for name in result.order if name != self.axis))
-
-    def reference(self, run: Run, x: Named) -> Named:
-        data = x.last(self.axis)
-        place = run.torch.zeros(data.shape[:-1], dtype=run.torch.int64)
-        best = data[..., 0]
-        for i in range(1, data.shape[-1]):
-            better = data[..., i] > best
-            place, best = run.torch.where(better, i, place), run.torch.where(better, data[..., i], best)
-        return run.named(place, (name for name in x.names if name != self.axis))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from archc.ir.sym import Apply, Const, Scalar, apply, const
+from archc.ir.sym import Apply, Const, Scalar, Sym, apply, const
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, OpError, literal, need, per_axis
+from archc.ops.base import Check, Code, OpError, Window, need, per_axis
 from archc.ops.checks import distinct, optional, shown, whole
 from archc.ops.emission import call, tuple_of
 from archc.sizes import Size
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slide:
-    """A kernel along one axis. `pad` is None for TensorFlow's "same": `ceil(size / stride)`, the odd pixel at the end."""
+    """A kernel along one axis. `pad` is None for TensorFlow's "same": ceil(size / stride), the odd pixel last."""
 
     axis: str
     kernel: Scalar
@@ -28,39 +28,60 @@ class Slide:
     pad: Scalar | None
 
     @property
-    def reach(self) -> int:
+    def span(self) -> int:
         """How many elements the kernel spans."""
         return self.dilation.value * (self.kernel.value - 1) + 1
+
+    def margins(self, size: int) -> tuple[int, int]:
+        """The padding before and behind an axis of `size`."""
+        if self.pad is not None:
+            return self.pad.value, self.pad.value
+        missing = max((-(-size // self.stride.value) - 1) * self.stride.value + self.span - size, 0)
+        return missing // 2, missing - missing // 2
+
+    def seen(self, size: int) -> Window:
+        """What a result sees of an axis of `size`."""
+        before, _ = self.margins(size)
+        return Window(self.axis, self.stride.value, -before, self.span - 1 - before)
 
     def steps(self, check: Check, size: Size, ceil: bool = False) -> Size:
         """How many windows there are along an axis of `size`.
 
-        With `ceil`, a last window may reach beyond the padding, if it starts before the padding at the end (as torch
-        has it).
+        With `ceil`, a last window may reach beyond the padding, if it starts before the padding at the end (as
+        torch has it).
         """
         stride = self.stride.value
         if self.pad is None:
             return size.ceil_div(stride)
         pad, padded = self.pad.value, size + 2 * self.pad.value
         if ceil:
-            steps = (size + min(2 * pad - self.reach + stride, pad)).ceil_div(stride)
-            check.at_least(steps, 1, f"a kernel that spans {self.reach} must start in {self.axis}, padded by {pad}")
+            steps = (size + min(2 * pad - self.span + stride, pad)).ceil_div(stride)
+            check.at_least(
+                steps, 1, f"a kernel that spans {self.span} must start in {self.axis}, padded by {pad}"
+            )
             return steps
-        why = f"a kernel that spans {self.reach} must fit into {self.axis}" + (f", padded by {pad}" if pad else "")
-        check.at_least(padded, self.reach, why)
-        return (padded - self.reach) // stride + 1
+        why = f"a kernel that spans {self.span} must fit into {self.axis}" + (
+            f", padded by {pad}" if pad else ""
+        )
+        check.at_least(padded, self.span, why)
+        return (padded - self.span) // stride + 1
 
 
 def slide_axes(x: TensorType, on: tuple[str, ...], axis: str | None, what: str) -> tuple[str, ...]:
-    """The axes that kernels slide along, in the order given. Raises OpError where torch has no such operation."""
+    """The axes that kernels slide along, in the order given. Raises OpError where there is no such operation."""
     if not 1 <= len(on) <= 3:
-        raise OpError(f"{what} works on 1 to 3 position axes, and {x} has {len(on)}", "E0303",
-                      help="name the axes with `on=(H, W)`, or merge axes with `rearrange`")  # fmt: skip
+        raise OpError(
+            f"{what} works on 1 to 3 position axes, and {x} has {len(on)}",
+            "E0303",
+            help="name the axes with `on=(H, W)`, or merge axes with `rearrange`",
+        )
     distinct(on, "on")
     for name in on:
         need(x, name, what)
         if name == axis:
-            raise OpError(f"{what} mixes the axis {name} and cannot slide along it too", "E0213", argument="on")
+            raise OpError(
+                f"{what} mixes the axis {name} and cannot slide along it too", "E0213", argument="on"
+            )
     return on
 
 
@@ -89,7 +110,9 @@ def slides(
     elif pad.value == "tf":
         pads = [None] * count
     elif isinstance(pad.value, str):
-        raise OpError(f'`pad` is a number, one per axis or "tf", and here it is {shown(pad)}', "E0213", argument="pad")
+        raise OpError(
+            f'`pad` is a number, one per axis or "tf", and here it is {shown(pad)}', "E0213", argument="pad"
+        )
     else:
         pads = sizes(pad, count, "pad", 0)
     rows = zip(on, kernels, strides, dilations, pads, strict=True)
@@ -97,24 +120,46 @@ def slides(
 
 
 def default_padding(kernel: Scalar, stride: Scalar, dilation: Scalar) -> Scalar:
-    """0 for patches (kernel <= stride), else what keeps the size at stride 1. Raises OpError for even kernels."""
+    """0 for patches (kernel <= stride), else what keeps the size at stride 1.
+
+    Raises OpError for even kernels.
+    """
     if kernel.value <= stride.value:
         value = 0
     elif kernel.value % 2:
         value = dilation.value * (kernel.value // 2)
     else:
-        raise OpError("an even kernel needs its padding written", "E0217", argument="kernel",
-                      label=f"{kernel.value} is even and larger than the stride",
-                      help="write `pad=n`, or `pad=0` for none")  # fmt: skip
-    syms = kernel.sym, stride.sym, dilation.sym
-    if all(isinstance(sym, Const) for sym in syms):
-        return literal(value)
-    same = apply("*", dilation.sym, apply("//", kernel.sym, Const(2)))
-    if isinstance(same, Apply) and same.op == "*" and isinstance(kernel.sym, Const):
-        same = apply("*", Const(kernel.value // 2), dilation.sym)
-    if isinstance(stride.sym, Const) and stride.value == 1:
-        return Scalar(value, same)
-    return Scalar(value, apply("if", apply("<=", kernel.sym, stride.sym), Const(0), same))
+        raise OpError(
+            "an even kernel needs its padding written",
+            "E0217",
+            argument="kernel",
+            label=f"{kernel.value} is even and larger than the stride",
+            help="write `pad=n`, or `pad=0` for none",
+        )
+    return Scalar(value, _padding_sym(kernel.sym, stride.sym, dilation.sym))
+
+
+def _padding_sym(*syms: Sym) -> Sym:
+    """The default padding as an expression of kernel, stride and dilation."""
+    kernel, stride, dilation = syms
+    if isinstance(kernel, Const) and isinstance(stride, Const) and isinstance(dilation, Const):
+        k, s, d = kernel.value, stride.value, dilation.value
+        return Const(0 if k <= s else d * (k // 2))  # type: ignore[operator]
+    # `7 if i == 0 else 3` over `4 if i == 0 else 2` is `3 if i == 0 else 1`.
+    condition = next((sym.args[0] for sym in syms if isinstance(sym, Apply) and sym.op == "if"), None)
+    if condition is not None:
+        arms = [[_arm(sym, condition, place) for sym in syms] for place in (1, 2)]
+        return apply("if", condition, *(_padding_sym(*arm) for arm in arms))
+    same = apply("*", dilation, apply("//", kernel, Const(2)))
+    if stride == Const(1):
+        return same
+    return apply("if", apply("<=", kernel, stride), Const(0), same)
+
+
+def _arm(sym: Sym, condition: Sym, place: int) -> Sym:
+    """The expression where the condition holds (1) or not (2)."""
+    chosen = isinstance(sym, Apply) and sym.op == "if" and sym.args[0] == condition
+    return sym.args[place] if isinstance(sym, Apply) and chosen else sym
 
 
 # ---- PyTorch
@@ -140,43 +185,49 @@ def pads(given: Sequence[Slide]) -> list[Scalar]:
 # ---- meaning
 
 
-def frame(run: Run, data: Any, given: Sequence[Slide], fill: float, ceil: bool = False, beyond: float | None = None) -> Any:
+def frame(
+    run: Run, data: Any, given: Sequence[Slide], fill: float, ceil: bool = False, beyond: float | None = None
+) -> Any:
     """`data` with its innermost axes padded by `fill` so that every window lies inside.
 
     What the last windows of `ceil` reach beyond the padding is filled with `beyond` (else with `fill`).
     """
-    for back, window in enumerate(reversed(given), start=1):
-        size, stride = data.shape[-back], window.stride.value
-        if window.pad is None:
-            missing = max((-(-size // stride) - 1) * stride + window.reach - size, 0)
-            before, after = missing // 2, missing - missing // 2
-        else:
-            before = after = window.pad.value
-        over = max((count_steps(window, size, ceil) - 1) * stride + window.reach - (size + before + after), 0)
-        parts = [(before, fill), None, (after, fill), (over, fill if beyond is None else beyond)]
-        shape = list(data.shape)
-        pieces = []
-        for part in parts:
-            if part is not None:
-                shape[-back] = part[0]
-            pieces.append(data if part is None else data.new_full(shape, part[1]))
-        data = run.torch.cat(pieces, data.ndim - back)
-    return data
+    counts = data.shape[data.ndim - len(given) :]
+    inner = [slide.margins(size) for slide, size in zip(given, counts, strict=True)]
+    padded = _surrounded(run, data, inner, fill)
+    outer = []
+    for slide, size, (before, after) in zip(given, counts, inner, strict=True):
+        needed = (count_steps(slide, size, ceil) - 1) * slide.stride.value + slide.span
+        outer.append((0, max(needed - size - before - after, 0)))
+    return _surrounded(run, padded, outer, fill if beyond is None else beyond)
 
 
-def count_steps(window: Slide, size: int, ceil: bool = False) -> int:
+def _surrounded(run: Run, data: Any, margins: Sequence[tuple[int, int]], fill: float) -> Any:
+    """`data` with margins around its innermost axes."""
+    shape = list(data.shape)
+    for back, (before, after) in enumerate(reversed(margins), start=1):
+        shape[-back] += before + after
+    result = data.new_full(shape, fill)
+    ends = zip(margins, data.shape[data.ndim - len(margins) :], strict=True)
+    result[(..., *(slice(before, before + size) for (before, _), size in ends))] = data
+    return result
+
+
+def count_steps(slide: Slide, size: int, ceil: bool = False) -> int:
     """How many windows there are, counted one by one."""
-    stride = window.stride.value
-    if window.pad is None:
+    stride = slide.stride.value
+    if slide.pad is None:
         return len(range(0, size, stride))
-    pad = window.pad.value
+    pad = slide.pad.value
     if not ceil:
-        return len(range(0, size + 2 * pad - window.reach + 1, stride))
+        return len(range(0, size + 2 * pad - slide.span + 1, stride))
     starts = range(0, size + pad, stride)
-    return sum(1 for start in starts if start < size + 2 * pad - window.reach + stride)
+    return sum(1 for start in starts if start < size + 2 * pad - slide.span + stride)
 
 
-def taps(run: Run, data: Any, given: Sequence[Slide], steps: Sequence[int]) -> list[tuple[tuple[int, ...], Any]]:
+def taps(
+    run: Run, data: Any, given: Sequence[Slide], steps: Sequence[int]
+) -> list[tuple[tuple[int, ...], Any]]:
     """Every index into the kernel, with the elements of framed `data` that it meets in all windows."""
     result = []
     for tap in run.indices([w.kernel.value for w in given]):

@@ -1,41 +1,39 @@
 """Recorded answers: what a published model's own code said, and how far from it a module is.
 
-A spec names such a file with `matches "answers/x.json"`. The file lists the published tensors (key and shape), and cases of
-inputs and outputs:
+A spec names such a file with `matches "answers/x.json"`. The file lists the published tensors (key and
+shape), and cases of inputs and outputs:
 
     {"model": ..., "source": ..., "tensors": [[key, shape], ...], "kept_as_initialised": [key, ...],
      "cases": [{"inputs": {name: {"seed": 0, "shape": [...]} or {"values": ..., "shape": [...]}},
-                "outputs": {name: {"shape": [...], "mean": ..., "std": ..., "positions": [...], "values": [...]}}}]}
+                "outputs": {name: {"shape": [...], "std": ..., "positions": [...], "values": [...]}}}]}
 
-Neither weights nor inputs are stored: both sides make them by the same rule from the key or the seed (`tensor_values`,
-`input_values`). Inputs and outputs correspond in order, whatever they are called, and an axis of size 1 in front, the
-batch, may be written or left out. Of every output the values at `positions` (into the flattened tensor) are recorded.
+Neither weights nor inputs are stored: both sides make them by the same rule from the key or the seed
+(`archc.reference.seeded`). Inputs and outputs correspond in order, whatever they are called, and an axis of
+size 1 in front, the batch, may be written or left out. Of every output the values at `positions` (into the
+flattened tensor) are recorded.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archc.diagnostics import fail
 from archc.ir.program import Input, Program
+from archc.reference.seeded import input_values, tensor_values
 from archc.source import Span
 from archc.syntax.tree import Matches
 from archc.weights.keys import state_dict
-from archc.weights.rules import COUNTER, Plan, fill_weights, plan
-
-if TYPE_CHECKING:
-    import numpy
+from archc.weights.plan import COUNTER, Plan, fill_weights, plan
 
 # Agreement in float64: at every recorded position, as a share of the standard deviation of the output.
 TOLERANCE = 1e-9
 LARGEST_FILE = 64 * 2**20
-LARGEST_TENSOR = 2**31
+LARGEST_TENSOR = 2**28
 
 Shape = tuple[int, ...]
 # Weights by state-dict key and inputs by name, all torch tensors in float64, to outputs by name.
@@ -44,10 +42,12 @@ Model = Callable[[dict[str, Any], dict[str, Any]], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class RecordedInput:
+    """A seed, or the values, flattened."""
+
     name: str
     shape: Shape
     seed: int | None
-    values: Any = None
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Answers:
-    """A file of recorded answers. `kept` are the keys that held what the published code gives them, not the rule."""
+    """A file of recorded answers. `kept` are keys that held what the published code gives them."""
 
     model: str
     source: str
@@ -78,7 +78,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far output `output` of case number `case` is from the recorded one, as a share of its standard deviation."""
+    """How far an output of case number `case` is off, as a share of its standard deviation."""
 
     case: int
     output: str
@@ -89,44 +89,20 @@ class Agreement:
         return self.worst <= TOLERANCE
 
 
-# ---- the rule
-
-
-def tensor_values(key: str, shape: Shape) -> numpy.ndarray:
-    """What the tensor `key` holds, in float64: a function of its key and shape alone.
-
-    Vectors named weight or scale lie around 1, other vectors and scalars around 0, variances between 0.5 and 1.5; anything
-    else is normal with the variance 1 / fan-in, so that activations keep their size through any depth.
-    """
-    import numpy as np
-
-    rng = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
-    leaf = key.rpartition(".")[2]
-    if leaf == "running_var":
-        return rng.uniform(0.5, 1.5, shape)
-    draw = np.asarray(rng.standard_normal(shape))
-    if len(shape) <= 1:
-        return 1.0 + 0.1 * draw if leaf in ("weight", "scale") else 0.1 * draw
-    return draw / np.sqrt(max(math.prod(shape[1:]), 1))
-
-
-def input_values(seed: int, shape: Shape) -> numpy.ndarray:
-    """A standard normal input in float64."""
-    import numpy as np
-
-    return np.asarray(np.random.Generator(np.random.PCG64(seed)).standard_normal(shape))
-
-
 # ---- reading
 
 
 def locate(matches: Matches) -> Path:
-    """The file that a `matches` names, beside the spec. Raises ArchError E0623 for a path that leads elsewhere."""
+    """The file that `matches` names, below the folder of the spec. Raises ArchError E0623 for other paths."""
     home = matches.span.source.path
     relative = Path(matches.path)
     if home is None or relative.is_absolute() or ".." in relative.parts:
-        raise fail("E0623", f"`{matches.path}` does not lie beside the spec", matches.span,
-                   helps=("write a path below the folder of the spec: `matches \"answers/x.json\"`",))  # fmt: skip
+        raise fail(
+            "E0623",
+            f"`{matches.path}` does not lie beside the spec",
+            matches.span,
+            helps=('write a path below the folder of the spec: `matches "answers/x.json"`',),
+        )
     folder = home.parent.resolve()
     found = (folder / relative).resolve()
     if not found.is_relative_to(folder):
@@ -141,28 +117,31 @@ def read_answers(path: Path, span: Span | None = None) -> Answers:
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
         return _answers(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-        why = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        raise fail("E0623", f"`{path.name}` holds no recorded answers: {why}", span) from None
+    except KeyError as error:
+        why = f"`{error.args[0]}` is missing"
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+    raise fail("E0623", f"`{path.name}` holds no recorded answers: {why}", span)
 
 
 def _answers(content: dict[str, Any]) -> Answers:
     tensors = {str(key): _shape(shape) for key, shape in content["tensors"]}
-    return Answers(
-        str(content["model"]), str(content["source"]), tensors, frozenset(content.get("kept_as_initialised", ())),
-        tuple(_case(case) for case in content["cases"]),
-    )  # fmt: skip
+    kept = frozenset(content.get("kept_as_initialised", ()))
+    cases = tuple(_case(case) for case in content["cases"])
+    return Answers(str(content["model"]), str(content["source"]), tensors, kept, cases)
 
 
 def _case(case: dict[str, Any]) -> Case:
     inputs = []
     for name, given in case["inputs"].items():
-        shape = given.get("shape")
-        shape = _shape(_nested_shape(given["values"]) if shape is None else shape)
-        seed = given.get("seed")
-        if seed is None:
-            given["values"]  # one of both is there
-        inputs.append(RecordedInput(name, shape, None if seed is None else int(seed), given.get("values")))
+        if "seed" in given:
+            inputs.append(RecordedInput(name, _shape(given["shape"]), int(given["seed"])))
+            continue
+        shape = _shape(given.get("shape") or _nested_shape(given["values"]))
+        values = tuple(_flattened(given["values"]))
+        if len(values) != math.prod(shape):
+            raise ValueError(f"`{name}` has {len(values)} values and the shape {list(shape)}")
+        inputs.append(RecordedInput(name, shape, None, values))
     outputs = []
     for name, told in case["outputs"].items():
         shape, positions = _shape(told["shape"]), tuple(int(p) for p in told["positions"])
@@ -184,30 +163,48 @@ def _nested_shape(values: Any) -> list[int]:
     return [len(values), *_nested_shape(values[0])] if isinstance(values, list) and values else []
 
 
+def _flattened(values: Any) -> Iterator[float]:
+    if isinstance(values, list):
+        for inner in values:
+            yield from _flattened(inner)
+    elif isinstance(values, (int, float)):
+        yield values
+    else:
+        raise ValueError(f"{values!r:.60} is not a number")
+
+
 # ---- checking
 
 
 def place(program: Program, answers: Answers) -> Plan:
-    """Where the published tensors go by the rules of the spec, from their shapes alone. Raises what `rules.plan` raises."""
+    """Where the published tensors go by the rules of the spec. Raises what `plan.plan` raises."""
     return plan(program.rules, answers.tensors, state_dict(program), program.span)
 
 
 def answer_weights(program: Program, answers: Answers) -> dict[str, Any]:
     """The weights of the module, as torch tensors, when the published tensors hold what the rule gives them.
 
-    Weights that come from tensors that were kept as initialised are left out: the module has them from its own text.
+    Weights that come from tensors that were kept as initialised are left out: the module has them from its
+    own text.
     """
     import torch
 
     placed = place(program, answers)
     mine = tuple(p for p in placed.placements if not answers.kept & set(p.keys))
-    tensors = {key: torch.from_numpy(tensor_values(key, answers.tensors[key])) for p in mine for key in p.keys}
+    tensors = {
+        key: torch.from_numpy(tensor_values(key, answers.tensors[key])) for p in mine for key in p.keys
+    }
     filled = fill_weights(Plan(mine, placed.dropped, placed.missing, placed.warnings), tensors)
-    return filled | {key: torch.zeros((), dtype=torch.int64) for key in placed.missing if key.endswith(COUNTER)}
+    return filled | {
+        key: torch.zeros((), dtype=torch.int64) for key in placed.missing if key.endswith(COUNTER)
+    }
 
 
 def answer_inputs(program: Program, case: Case) -> dict[str, Any]:
-    """The inputs of a case under the program's names, as torch tensors. Raises ArchError E0624 where they do not correspond."""
+    """The inputs of a case as torch tensors, under the program's names.
+
+    Raises ArchError E0624 where they do not correspond.
+    """
     import numpy as np
     import torch
 
@@ -215,7 +212,11 @@ def answer_inputs(program: Program, case: Case) -> dict[str, Any]:
     if len(case.inputs) != len(wanted):
         wanted = tuple(item for item in wanted if item.default is None)
     if len(case.inputs) != len(wanted):
-        raise fail("E0624", f"{len(case.inputs)} inputs are recorded, and `{program.name}` has {len(program.inputs)}", program.span)
+        raise fail(
+            "E0624",
+            f"{len(case.inputs)} inputs are recorded, and `{program.name}` has {len(program.inputs)}",
+            program.span,
+        )
     given = {}
     for item, recorded in zip(wanted, case.inputs, strict=True):
         if recorded.seed is not None:
@@ -223,7 +224,9 @@ def answer_inputs(program: Program, case: Case) -> dict[str, Any]:
         else:
             values = np.asarray(recorded.values).reshape(recorded.shape)
         dtype = {"float": np.float64, "int": np.int64, "bool": np.bool_}[item.value.type.dtype]
-        given[item.name] = torch.from_numpy(values.astype(dtype).reshape(_with_batch(recorded, item, program)))
+        given[item.name] = torch.from_numpy(
+            values.astype(dtype).reshape(_with_batch(recorded, item, program))
+        )
     return given
 
 
@@ -236,11 +239,15 @@ def _with_batch(recorded: RecordedInput, item: Input, program: Program) -> Shape
         return (1, *shape)
     if len(shape) == rank + 1 and shape[0] == 1:
         return shape[1:]
-    raise fail("E0624", f"the input `{item.name}` is {item.value.type}, and {list(shape)} is recorded for it", program.span)
+    raise fail(
+        "E0624",
+        f"the input `{item.name}` is {item.value.type}, and {list(shape)} is recorded for it",
+        program.span,
+    )
 
 
 def check_answers(program: Program, model: Model, path: Path) -> list[Agreement]:
-    """Holds `model` (the interpreter, or a written module under the same names) to the answers recorded in a file.
+    """Holds `model` (the interpreter, or a written module of the same names) to the answers in a file.
 
     Raises ArchError: what reading and the rules raise, E0624 where inputs or outputs do not correspond.
     """
@@ -250,7 +257,11 @@ def check_answers(program: Program, model: Model, path: Path) -> list[Agreement]
     for number, case in enumerate(answers.cases):
         outputs = _flat(model(dict(weights), answer_inputs(program, case)))
         if len(outputs) != len(case.outputs):
-            raise fail("E0624", f"{len(case.outputs)} outputs are recorded, and `{program.name}` gave {len(outputs)}", program.span)
+            raise fail(
+                "E0624",
+                f"{len(case.outputs)} outputs are recorded, and `{program.name}` gave {len(outputs)}",
+                program.span,
+            )
         for (name, tensor), recorded in zip(outputs, case.outputs, strict=True):
             agreements.append(Agreement(number, name, _distance(name, tensor, recorded, program)))
     return agreements
@@ -270,13 +281,14 @@ def _distance(name: str, tensor: Any, recorded: RecordedOutput, program: Program
 
     shape = tuple(tensor.shape)
     if shape not in (recorded.shape, (1, *recorded.shape)) and (1, *shape) != recorded.shape:
-        raise fail("E0624", f"`{name}` is {list(shape)}, and {list(recorded.shape)} is recorded for it", program.span)
-    ours = tensor.detach().to(device="cpu", dtype=torch.float64).reshape(-1)[torch.tensor(recorded.positions, dtype=torch.int64)]
+        raise fail(
+            "E0624", f"`{name}` is {list(shape)}, and {list(recorded.shape)} is recorded for it", program.span
+        )
+    flat = tensor.detach().to(device="cpu", dtype=torch.float64).reshape(-1)
+    ours = flat[torch.tensor(recorded.positions, dtype=torch.int64)]
     gap = (ours - torch.tensor(recorded.values, dtype=torch.float64)).abs()
     if not gap.numel():
         return 0.0
     # A constant output has no spread to measure by.
     worst = float(gap.max()) / (recorded.std or 1.0)
     return worst if math.isfinite(worst) else math.inf
-
-

@@ -32,7 +32,7 @@ class Named:
     def to(self, names: Sequence[str]) -> Any:
         """The tensor with its axes in the order `names` (all of them)."""
         assert sorted(names) == sorted(self.names), (names, self.names)
-        return self.data.permute(*(self.names.index(name) for name in names))
+        return self.data.permute([self.names.index(name) for name in names])
 
     def last(self, *names: str) -> Any:
         """The tensor with the axes `names` innermost, the others in their order."""

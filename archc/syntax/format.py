@@ -59,8 +59,10 @@ class _Formatter:
             self.statement(item, 0)
             is_one_line = "\n" not in "\n".join(self.out[comments:]).lstrip("\n")
             if above is not None and self.out[0] != "":
-                grouped = above_is_one_line and is_one_line and not isinstance(above, tree.Doc)
-                if not grouped or isinstance(above, tree.Import) != isinstance(item, tree.Import):
+                grouped = above_is_one_line and is_one_line
+                if isinstance(above, tree.Doc | tree.Import):
+                    grouped = isinstance(item, tree.Import)
+                if not grouped:
                     whole.append("")
             whole += self.out
             above, above_is_one_line = item, is_one_line

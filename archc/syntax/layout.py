@@ -216,6 +216,10 @@ class Layout:
         beside = column + len(self.flat(head)) + 1
         keep = len(self.flat(head)) <= SHORT_HEAD and self.fits(head, column, 0)
         keep = keep and id(head) not in attached.after and id(steps[0]) not in attached.before
+        if keep and len(steps) == 1 and not self.fits(steps[0], beside + 3, tail):
+            step = steps[0].call if isinstance(steps[0], tree.Labelled) else steps[0]
+            if isinstance(step, _HUGGED):
+                return self.flat(head) + " |> " + self.draw(steps[0], beside + 3, indent, tail)
         keep = keep and all(self.fits(step, beside + 3, tail if step is steps[-1] else 0) for step in steps)
         at = beside if keep else column if column <= FAR_RIGHT else indent + STEP
         pad = "\n" + " " * at

@@ -152,9 +152,9 @@ def _place(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> t
             word = Word("\n", end, "newline")
     opener = openers[-1] if openers and openers[-1].text != "{" else None
     interactive: Any = getattr(error, "interactive_parser", None)
-    accepted = set(interactive.accepts()) if interactive is not None else set()
+    accepted: set[str] = set(interactive.accepts()) if interactive is not None else set()
     spelled = {t.name: str(t.pattern.value) for t in parser.terminals if t.pattern.type == "str"}
-    wanted = frozenset(spelled.get(name, name) for name in accepted)
+    wanted: frozenset[str] = frozenset(spelled.get(name, name) for name in accepted)
     place = Place(word, tuple(words[begin:]), wanted, opener, not openers, text)
     return place, _expected(accepted, wanted)
 
@@ -313,7 +313,7 @@ def _misplaced_label(place: Place) -> Finding | None:
     shown = "..." if place.line_ends else word
     helps = (
         f"to label a call write `x = x |> {name}: {shown}`",
-        f"to bind a name write `{name} = ...`; only `param`, `buffer`, `const`, `input` and `state` have types",
+        f"to bind a name write `{name} = ...`; types follow `param`, `buffer`, `const`, `input` and `state`",
     )
     return Finding("a label at the beginning of a statement belongs to a loop", helps)
 

@@ -41,7 +41,7 @@ def parse(source: Source) -> File:
 
 @cache
 def _parser() -> Lark:
-    """The parser of the grammar, from the user's cache where it is there: building it takes ten times as long."""
+    """The parser of the grammar; from the user's cache, where it is: building it takes ten times as long."""
     import lark
 
     grammar = (folder("grammar") / "arch.lark").read_text(encoding="utf-8")

@@ -1,8 +1,10 @@
-"""Published checkpoints: safetensors, and what `torch.save` wrote, read without running what is in the file."""
+"""Published checkpoints: safetensors, and what `torch.save` wrote, read without running what is in the
+file."""
 
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +24,11 @@ DEEPEST_NESTING = 4
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The tensors of a checkpoint by key, on the CPU, without wrappers and without the `module.` of parallel training.
+    """The tensors of a checkpoint by key, on the CPU, without wrappers and without the `module.` of parallel
+    training.
 
-    Raises ArchError E0611 for a file that cannot be read or would have to run code, E0612 for one that holds something
-    else than named dense tensors.
+    Raises ArchError E0611 for a file that cannot be read or would have to run code, E0612 for one that holds
+    something else than named dense tensors.
     """
     path = Path(path)
     try:
@@ -81,26 +84,29 @@ def _torch(path: Path) -> Any:
 
     import torch
 
-    if zipfile.is_zipfile(path):
-        _check_archive(path)
+    _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks are about the format, and read like archc's own
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise _unreadable(
             path, "it holds more than tensors, and archc does not run what is in a file",
             "where you trust its origin, load it with torch and save only its state dict",
         ) from None  # fmt: skip
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, IndexError) as error:
+    except Exception as error:  # whatever its readers trip over in a damaged file
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise _unreadable(path, first[:200]) from None
 
 
 def _check_archive(path: Path) -> None:
-    """torch stores its archives uncompressed: one that would grow when it is read was not written by torch."""
+    """torch does not compress its archives: one that grows when it is read is not from torch."""
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except Exception as error:  # zipfile checks little before it reads
         raise _unreadable(path, str(error)) from None
     if len(members) > MOST_TENSORS or sum(member.file_size for member in members) > path.stat().st_size:
         raise _unreadable(path, "it unpacks to more than it holds")
@@ -128,10 +134,16 @@ def _named(content: Mapping[Any, Any], path: Path) -> dict[str, Any]:
         raise fail("E0612", f"`{path.name}` holds more than {MOST_TENSORS:,} entries")
     for key, tensor in content.items():
         if not isinstance(key, str) or len(key) > LONGEST_KEY:
-            raise fail("E0612", f"`{path.name}` has an entry whose name is not a short text: {str(key)[:60]!r}")
+            raise fail(
+                "E0612", f"`{path.name}` has an entry whose name is not a short text: {str(key)[:60]!r}"
+            )
         if not isinstance(tensor, torch.Tensor):
-            raise fail("E0612", f"`{key}` in `{path.name}` is {_kind(tensor)}, not a tensor",
-                       helps=("archc looks into " + ", ".join(f"`{name}`" for name in WRAPPERS),))  # fmt: skip
+            known = ", ".join(f"`{name}`" for name in WRAPPERS)
+            raise fail(
+                "E0612",
+                f"`{key}` in `{path.name}` is {_kind(tensor)}, not a tensor",
+                helps=(f"archc looks for the state dict under {known}",),
+            )
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise fail("E0612", f"`{key}` in `{path.name}` is not a dense tensor of numbers")
         # A few stored bytes can be described as a tensor of any size: it would only grow when it is copied.
@@ -140,9 +152,17 @@ def _named(content: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     if not content:
         raise fail("E0612", f"`{path.name}` holds no tensors")
     parallel = all(key.startswith(PARALLEL) for key in content)
-    return {key.removeprefix(PARALLEL) if parallel else key: tensor.detach() for key, tensor in content.items()}
+    return {
+        key.removeprefix(PARALLEL) if parallel else key: tensor.detach() for key, tensor in content.items()
+    }
 
 
 def _kind(value: Any) -> str:
-    words: dict[type, str] = {dict: "a table", list: "a list", str: "a text", int: "a number", float: "a number"}
+    words: dict[type, str] = {
+        dict: "a table",
+        list: "a list",
+        str: "a text",
+        int: "a number",
+        float: "a number",
+    }
     return words.get(type(value), f"a {type(value).__name__}")

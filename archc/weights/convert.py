@@ -10,14 +10,14 @@ from archc.ir.program import Program
 from archc.version import __version__
 from archc.weights.checkpoint import read, shapes
 from archc.weights.keys import state_dict
-from archc.weights.rules import Plan, fill_weights, plan
+from archc.weights.plan import Plan, fill_weights, plan
 
 
 def convert(program: Program, checkpoint: Path, out: Path) -> Plan:
     """Write the checkpoint's tensors as safetensors under the module's names, and say where each went.
 
-    Strict, by the rules of the spec. `out` appears whole or not at all. Raises ArchError: what `checkpoint.read` and
-    `rules.plan` raise, and E0613 where `out` cannot be written.
+    Strict, by the rules of the spec. `out` appears whole or not at all. Raises ArchError: what
+    `checkpoint.read` and `plan.plan` raise, and E0613 where `out` cannot be written.
     """
     import torch
 

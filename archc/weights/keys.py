@@ -28,7 +28,7 @@ class _Module:
             (self.params if weight.kind == "param" else self.buffers).setdefault(name, weight)
 
     def child(self, path: str) -> _Module:
-        """The submodule at a dotted path, this module itself where the path is empty; made when it is not there yet."""
+        """The submodule at a dotted path, this one where the path is empty; made when it is not there."""
         module = self
         for name in path.split(".") if path else ():
             module = module.children.setdefault(name, _Module())
@@ -45,7 +45,7 @@ class _Module:
 
 
 def state_dict(program: Program) -> dict[str, Weight]:
-    """Every state-dict key of the program's module and the weight under it, in the order in which torch lists them."""
+    """Every state-dict key of the program's module and the weight under it, in torch's order."""
     module = _Module()
     _fill(module, program.root, values(program.parameters))
     return dict(module.items(""))
@@ -57,7 +57,7 @@ def values(parameters: Parameters) -> dict[str, Any]:
 
 
 def inside(template: Template, around: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that a template may read: its parameters, and in the turn of a loop also what stands `around` it."""
+    """The numbers that a template may read; the turn of a loop also reads what stands `around` it."""
     own = values(template.parameters)
     return {**around, **own} if template.role in ("turn", "entry", "model") else own
 

@@ -12,7 +12,9 @@ MOST_SHOWN = 5
 MOST_SUGGESTED = 2
 
 
-def leftovers(unplaced: Mapping[str, Sequence[int]], empty: Mapping[str, Sequence[int]], span: Span | None) -> Diagnostic:
+def leftovers(
+    unplaced: Mapping[str, Sequence[int]], empty: Mapping[str, Sequence[int]], span: Span | None
+) -> Diagnostic:
     """E0601: what is left over on either side (key -> shape), shortened, with rules that might mend it."""
     counts = []
     if unplaced:
@@ -21,7 +23,9 @@ def leftovers(unplaced: Mapping[str, Sequence[int]], empty: Mapping[str, Sequenc
         counts.append(f"{_count(len(empty), 'weight', 'weights')} got nothing")
     notes = [f"no place: {_listed(unplaced)}"] if unplaced else []
     notes += [f"got nothing: {_listed(empty)}"] if empty else []
-    return Diagnostic("E0601", ", ".join(counts), span, notes=tuple(notes), helps=tuple(_suggestions(unplaced, empty)))
+    return Diagnostic(
+        "E0601", ", ".join(counts), span, notes=tuple(notes), helps=tuple(_suggestions(unplaced, empty))
+    )
 
 
 def _count(number: int, one: str, many: str) -> str:
@@ -35,7 +39,7 @@ def _listed(shapes: Mapping[str, Sequence[int]]) -> str:
 
 
 def _suggestions(unplaced: Mapping[str, Sequence[int]], empty: Mapping[str, Sequence[int]]) -> list[str]:
-    """Rules for the first few tensors whose counterpart can be guessed: the weight of the same shape and closest name."""
+    """Rules for the first few tensors: each to the weight of its shape that has the closest name."""
     found = []
     for key, shape in list(unplaced.items())[:MOST_SHOWN]:
         alike = [k for k, s in empty.items() if tuple(s) == tuple(shape)]

@@ -1,11 +1,11 @@
 """The patterns of a `weights` section: `"block{i}.{j}.**" -> "stages.{i-1}.blocks.{j}.**"`.
 
-A pattern describes a whole key. `*` stands for any text without a dot, `**` for any text, dots included; either may
-be empty, and the leftmost takes as much as it can. `{i}` stands for a whole number, always a full run of digits;
-the same name twice stands for the same number. Everything else stands for itself.
+A pattern describes a whole key. `*` stands for any text without a dot, `**` for any text, dots included;
+either may be empty, and the leftmost takes as much as it can. `{i}` stands for a whole number, always a full
+run of digits; the same name twice stands for the same number. Everything else stands for itself.
 
-In a target, stars are filled from left to right with what the stars of the source matched, and braces hold whole-number
-arithmetic (`+ - * // %` and parentheses) on the numbers of the source.
+In a target, stars are filled from left to right with what the stars of the source matched, and braces hold
+whole-number arithmetic (`+ - * // %` and parentheses) on the numbers of the source.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Pattern:
     @property
     def names(self) -> frozenset[str]:
         """The numbers it names or reads."""
-        return frozenset(name for part in self.parts if isinstance(part, Number) for name in variables(part.sym))
+        return frozenset(
+            name for part in self.parts if isinstance(part, Number) for name in variables(part.sym)
+        )
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,12 @@ def source_pattern(text: str) -> Pattern:
     pattern = _pattern(text)
     for part in pattern.parts:
         if isinstance(part, Number) and not isinstance(part.sym, Var):
-            raise PatternError(f"on the left of `->` braces hold one name, and `{text}` has arithmetic in them")
+            raise PatternError(
+                f"on the left of `->` braces hold one name, and `{text}` has arithmetic in them"
+            )
     for left, right in zip(pattern.parts, pattern.parts[1:], strict=False):
-        if not isinstance(left, str) and not isinstance(right, str):
-            raise PatternError(f"`{text}`: two stars or numbers in a row have no boundary between them")
+        if type(left) is type(right):
+            raise PatternError(f"`{text}`: two stars or two numbers in a row have no boundary between them")
     return pattern
 
 
@@ -159,8 +163,8 @@ def _atom(tokens: list[str], at: int, text: str) -> tuple[Sym, int]:
 def match(pattern: Pattern, key: str) -> Match | None:
     """What the parts of `pattern` stand for in `key`, or None where it does not match the whole key."""
     parts = pattern.parts
-    # A place once found hopeless is not tried again, so that stars cost a product, not a power. What numbers have been
-    # bound to matters only where a name stands twice.
+    # A place once found hopeless is not tried again, so that stars cost a product, not a power. What numbers
+    # have been bound to matters only where a name stands twice.
     hopeless: set[tuple[int, int, tuple[int, ...]]] = set()
 
     def go(part: int, at: int, stars: tuple[str, ...], numbers: dict[str, int]) -> Match | None:

@@ -1,10 +1,10 @@
 """What may stand after `|>` in a rule: how a stored tensor becomes the module's.
 
-    reshape(4, -1)  flatten  flatten(1, 2)  squeeze(0)  unsqueeze(0)  permute(0, 2, 1)  transpose(0, 1)  flip(0)
-    slice(0, 64, 128)  scale(0.5)  cat(0)  stack(0)
+    reshape(4, -1)  flatten  flatten(1, 2)  squeeze(0)  unsqueeze(0)  permute(0, 2, 1)  transpose(0, 1)
+    flip(0) slice(0, 64, 128)  scale(0.5)  cat(0)  stack(0)
 
-Dimensions count from 0; arguments are numbers written in the rule. `cat` and `stack` join the sources of a rule. Every
-step says what it does to a shape, so that rules can be checked without the tensors.
+Dimensions count from 0; arguments are numbers written in the rule. `cat` and `stack` join the sources of a
+rule. Every step says what it does to a shape, so that rules can be checked without the tensors.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ def shape_after(step: Step, shape: Shape) -> Shape:
         case "reshape":
             return _reshaped(args, shape)
         case "flatten":
-            first, last = _axis(step, args[0] if args else 0, shape), _axis(step, args[1] if args else -1, shape)
+            first, last = (
+                _axis(step, args[0] if args else 0, shape),
+                _axis(step, args[1] if args else -1, shape),
+            )
             if first > last:
                 raise TransformError(f"`{step}` ends before it begins")
             return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
@@ -118,7 +121,9 @@ def joined_shape(step: Step, shapes: Sequence[Shape]) -> Shape:
     if step.name == "stack":
         axis = _axis(step, step.args[0], (*first, 1))
         if any(shape != first for shape in shapes):
-            raise TransformError(f"`{step}` needs equal shapes, and these are {', '.join(str(list(s)) for s in shapes)}")
+            raise TransformError(
+                f"`{step}` needs equal shapes, and these are {', '.join(str(list(s)) for s in shapes)}"
+            )
         return (*first[:axis], len(shapes), *first[axis:])
     axis = _axis(step, step.args[0], first)
     if any((*s[:axis], 0, *s[axis + 1 :]) != (*first[:axis], 0, *first[axis + 1 :]) for s in shapes):

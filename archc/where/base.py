@@ -11,19 +11,22 @@ is (`index`, the meaning), and how the emitted module gathers keys. Two ways of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar, plain, size_of
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, OpError, per_axis
+from archc.ops.base import Check, Code, OpError, Reach, per_axis
 from archc.sizes import Size
 
 if TYPE_CHECKING:
-    from archc.reference.named import Run
+    from archc.reference.named import Named, Run
 
+# What may be said again later: a number, or one that the module keeps.
+KEPT = re.compile(r"\d+|self\.\w+")
 GROUPS, QUERIES, TAP = "@groups", "@queries", "tap"
 
 
@@ -33,6 +36,7 @@ class Places:
 
     q: tuple[Axis, ...]
     k: tuple[Axis, ...]
+    extra: tuple[Any, ...] = ()  # the tensors that the region carries: their types, texts or values
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,10 +48,16 @@ class Places:
 
 @dataclass(frozen=True)
 class Region:
-    """Base of all regions. `grouped` says which way of gathering it uses."""
+    """Base of all regions. `grouped` says which way of gathering it uses, `local` that it relates a map to itself."""
 
     name: ClassVar[str]
     grouped: ClassVar[bool] = False
+    local: ClassVar[bool] = True
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """The graph values that it carries."""
+        return ()
 
     # ---- shapes
 
@@ -76,6 +86,10 @@ class Region:
         """Whether some taps may be none: score -inf, weight 0."""
         raise NotImplementedError
 
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        """What a query sees of the keys along a position axis, where sizes are numbers; None where it may be all."""
+        return None if axis in self.axes(at.names) else Reach(axis)
+
     # ---- meaning
 
     def index(self, run: Run, at: Places) -> tuple[Any, Any]:
@@ -84,6 +98,25 @@ class Region:
         A tap that is there without a key (`edge="zero"`) has position -1, as have taps that are none.
         """
         raise NotImplementedError
+
+    def taken(self, run: Run, x: Named, at: Places) -> tuple[Iterator[tuple[Any, Any]], tuple[str, ...]]:
+        """For each tap, the value of `x` at its key for every query (0 without one) and where the tap is there.
+
+        Also gives the axes of the values; the truth values have the position axes of the queries.
+        """
+        index, valid = self.index(run, at)
+        keys = [axis.name for axis in at.k]
+        data = x.last(*keys)
+        rest = tuple(name for name in x.names if name not in keys)
+        data = data.reshape(*data.shape[: len(rest)], math.prod(data.shape[len(rest) :]))
+        sizes = [run.size(axis.size) for axis in at.q]
+
+        def turns() -> Iterator[tuple[Any, Any]]:
+            for u in range(index.shape[1]):
+                value = data[..., index[:, u].clamp(min=0)].masked_fill(index[:, u] < 0, 0)
+                yield value.reshape(*data.shape[:-1], *sizes), valid[:, u].reshape(sizes)
+
+        return turns(), (*rest, *at.names)
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
         """For every axis it moves along, how far offsets reach down and up."""
@@ -123,8 +156,8 @@ class Region:
 
         return emit.mix(self, code, w, v, at)
 
-    def mask(self, code: Code, k: Operand, at: Places) -> str | None:
-        """Which taps are there, with the shape that scores have behind their lead; None where all are."""
+    def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
+        """Which taps are there, in the region's form; None where all are."""
         from archc.where import emit
 
         return emit.mask(self, code, k, at) if self.gaps else None
@@ -241,7 +274,12 @@ def product_text(texts: Sequence[str]) -> str:
     """A product of extents, multiplied out where all are numbers."""
     if all(text.isdigit() for text in texts):
         return str(math.prod(int(text) for text in texts))
-    return " * ".join(text for text in texts if text != "1") or "1"
+    return " * ".join(tight(text) for text in texts if text != "1") or "1"
+
+
+def tight(text: str) -> str:
+    """An expression as an operand of `*` and `//`."""
+    return text if re.fullmatch(r"[\w.]+(\[[^]]*\])?", text) else f"({text})"
 
 
 def bound(code: Code, x: Operand, hint: str = "x") -> Operand:
@@ -256,7 +294,7 @@ def extents(code: Code, x: Operand, names: Sequence[str]) -> tuple[str, ...]:
     texts = []
     for name in names:
         text = code.extent(x, name)
-        texts.append(text if text.isdigit() else code.let(text, name.lower()))
+        texts.append(text if KEPT.fullmatch(text) else code.let(text, f"size_{name.lower()}"))
     return tuple(texts)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Const, Scalar, apply
 from archc.ir.types import Axis
-from archc.ops.base import Check, Code, OpError, arg, per_axis
+from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
 from archc.sizes import Size
 from archc.where.base import (
     GROUPS, QUERIES, TAP, Form, Places, arrange, bound, fixed, numbers, one_of, product_text, same_positions, then,
@@ -36,6 +36,15 @@ class Blocks(Local):
     def ragged(self) -> bool:
         """Whether the last block of an axis may hang over the edge of the map."""
         return False
+
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        moved = self.axes(at.names)
+        if axis not in moved:
+            return Reach(axis)
+        down, up = (end.constant for end in self.span(at)[moved.index(axis)])
+        if down is None or up is None:
+            return None
+        return Reach(axis, 1, -down, up, down == up == 0)
 
     def _split(self, at: Places) -> tuple[tuple[str, ...], tuple[str, ...]]:
         moved = self.axes(at.names)
@@ -200,6 +209,9 @@ class Grid(Blocks):
     def unit(self, run: Run, place: int, size: int) -> int:
         return size // fixed(number_at(self.size, place))
 
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        return None if axis in self.axes(at.names) else Reach(axis)
+
     def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         return self._bias(code, table, [code.number(b) for b in self.cut(len(sizes))], centre)
 
@@ -278,6 +290,13 @@ class Halo(Blocks):
         if self.query.value == "coarse":
             return self._coarse_origin(i, place)
         return i * fixed(number_at(self.stride, place))
+
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        moved = self.axes(at.names)
+        if axis not in moved:
+            return Reach(axis)
+        b, h, s = self._steps(len(moved))[moved.index(axis)]
+        return Reach(axis, s, -(b - s + h), b - 1 + h, False)
 
     def _coarse_origin(self, i: int, place: int) -> int:
         """The start of the block, and the query's number within it."""

@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import SUM, Operand
 from archc.ir.types import Axis
-from archc.ops.base import Check, Code, OpError
+from archc.ops.base import Check, Code, OpError, Reach
 from archc.sizes import Size
-from archc.where.base import TAP, Form, Places, Region, bound, extents, then
-from archc.where.emit import query_sizes, taps_of_queries
+from archc.where.base import TAP, Places, Region, bound, extents, then
+from archc.where.emit import logical, query_sizes, taps_of_queries, there
 
 if TYPE_CHECKING:
     from archc.reference.named import Run
-
-
-def logical(code: Code, x: Operand) -> Operand:
-    return x.where.merge(code, x) if isinstance(x.where, Form) else x
 
 
 @dataclass(frozen=True)
@@ -28,6 +24,10 @@ class Union(Region):
     name: ClassVar[str] = "+"
     left: Region
     right: Region
+
+    @property
+    def local(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.left.local or self.right.local
 
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         moved = {*self.left.axes(names), *self.right.axes(names)}
@@ -49,6 +49,12 @@ class Union(Region):
 
     def taps(self, at: Places) -> Size:
         return self.left.taps(at) + self.right.taps(at)
+
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        left, right = self.left.reach(at, axis), self.right.reach(at, axis)
+        if left is None or right is None or left.stride != right.stride:
+            return None
+        return Reach(axis, left.stride, min(left.low, right.low), max(left.high, right.high), left == right and left.exact)
 
     def index(self, run: Run, at: Places) -> tuple[Any, Any]:
         parts = [self.left.index(run, at), self.right.index(run, at)]
@@ -76,11 +82,12 @@ class Union(Region):
         left, right = self.left.look(code, x, at), self.right.look(code, x, at)
         return then(left, f"torch.cat([{left}, {right.to(left.order)}], dim=-1)", left.order)
 
-    def mask(self, code: Code, k: Operand, at: Places) -> str | None:
+    def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
         if not self.gaps:
             return None
         sizes = query_sizes(code, k, at)
-        return f"torch.cat([{', '.join(there(part, code, k, at, sizes) for part in (self.left, self.right))}], dim=-1)"
+        parts = [there(part, code, k, at, sizes) for part in (self.left, self.right)]
+        return Operand(code.let(f"torch.cat([{', '.join(parts)}], dim=-1)", "valid"), k.type, (*at.names, TAP))
 
     def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
         table = bound(code, table, "table")
@@ -93,17 +100,6 @@ class Union(Region):
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
         pairs = zip(self.left.span(at), self.right.span(at), strict=True)
         return tuple((Size.maximum(a, c), Size.maximum(b, d)) for (a, b), (c, d) in pairs)
-
-
-def there(region: Region, code: Code, k: Operand, at: Places, sizes: tuple[str, ...]) -> str:
-    """The mask of a region in the order of the map, as (positions, tap)."""
-    shape = ", ".join((*(code.extent(k, axis.name) for axis in at.k), "1"))
-    ones = code.let(f"{k.atom}.new_ones(({shape}), dtype=torch.long)", "ones")
-    if region.gaps and isinstance(region, Difference | Union):
-        text = region.mask(code, k, at)
-        assert text is not None
-        return text
-    return f"({taps_of_queries(region, code, ones, at, sizes)} > 0)"
 
 
 def difference(left: Region, right: Region) -> Region:
@@ -122,6 +118,10 @@ class Difference(Region):
     name: ClassVar[str] = "-"
     left: Region
     right: Region
+
+    @property
+    def local(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.left.local
 
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         return self.left.axes(names)
@@ -144,6 +144,9 @@ class Difference(Region):
 
     def taps(self, at: Places) -> Size:
         return self.left.taps(at)
+
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        return self.left.reach(at, axis)
 
     def count(self, code: Code, k: Operand, at: Places) -> str:
         return self.left.count(code, k, at)
@@ -171,8 +174,8 @@ class Difference(Region):
             text = f"({text}) & {there(self.left, code, k, at, sizes)}"
         return code.let(text, "valid")
 
-    def mask(self, code: Code, k: Operand, at: Places) -> str:
-        return self._mask(code, k, at, query_sizes(code, k, at))
+    def mask(self, code: Code, k: Operand, at: Places) -> Operand:
+        return Operand(self._mask(code, k, at, query_sizes(code, k, at)), k.type, (*at.names, TAP))
 
     def scores(self, code: Code, q: Operand, k: Operand, at: Places) -> Operand:
         q, k = bound(code, q.last("C"), "q"), bound(code, k.last("C"), "k")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from archc.backend.operand import ATOM, PRODUCT, Operand
 from archc.ir.types import TensorType
 from archc.ops.base import Code
-from archc.where.base import GROUPS, QUERIES, TAP, Form, Places, Region, bound, extents, probe, then
+from archc.where.base import GROUPS, QUERIES, TAP, Form, Places, Region, bound, extents, probe, then, tuple_text
 
 
 def lift(x: Operand, lead: Sequence[str], tail: int) -> Operand:
@@ -56,17 +56,49 @@ def scores(region: Region, code: Code, q: Operand, k: Operand, at: Places) -> Op
         text, binding = f"({q.atom}.unsqueeze(-2) @ {k.atom}.transpose(-2, -1)).squeeze(-2)", ATOM
     s = Operand(text, type, (*lead, *inner, TAP), binding, form)
     if mask is not None:
-        s = replace(s, text=f'{s.atom}.masked_fill(~{mask}, float("-inf"))', binding=ATOM)
+        absent = f"~{mask.atom}" if QUERIES in mask.order or not region.grouped else f"~{mask.atom}.unsqueeze(-2)"
+        s = replace(s, text=f'{s.atom}.masked_fill({absent}, float("-inf"))', binding=ATOM)
     return s
 
 
-def mask(region: Region, code: Code, k: Operand, at: Places) -> str:
+def mask(region: Region, code: Code, k: Operand, at: Places) -> Operand:
     """Which taps are there: where a map of ones, gathered like keys, has a one."""
     sizes = ", ".join((*(code.extent(k, axis.name) for axis in at.k), "1"))
     ones = probe(code.let(f"{k.atom}.new_ones(({sizes}), dtype=torch.bool)", "ones"), at.k)
     there = region.keys(code, ones, at)
-    text = f"{there.atom}.transpose(-2, -1)" if region.grouped else f"{there.atom}[..., 0]"
-    return code.let(text, "valid")
+    form = Form(region, at.names, query_sizes(code, k, at)) if region.grouped else None
+    valid = code.let(f"{there.atom}[..., 0]", "valid")
+    return Operand(valid, there.type, there.order[:-1], where=form)
+
+
+def logical(code: Code, x: Operand) -> Operand:
+    """`x` in the order of the map."""
+    return x.where.merge(code, x) if x.where is not None else x
+
+
+def there(region: Region, code: Code, k: Operand, at: Places, sizes: tuple[str, ...]) -> str:
+    """Which taps are there, in the order of the map, as (positions, tap)."""
+    mask = region.mask(code, k, at)
+    if mask is not None:
+        return logical(code, mask).atom
+    shape = ", ".join((*sizes, region.count(code, k, at)))
+    return f"{k.atom}.new_ones(({shape}), dtype=torch.bool)"
+
+
+def validity(region: Region, code: Code, like: Operand, at: Places, sizes: dict[str, str]) -> Operand:
+    """Which taps of each query are there, for a tensor `like` with the positions of the queries."""
+    like = bound(code, like, "like")
+    shape = []
+    for query, key in zip(at.q, at.k, strict=True):
+        ratio = key.size.exact_div(query.size)
+        step = 1 if ratio is None or ratio.constant is None else ratio.constant
+        shape.append(sizes[query.name] if step == 1 else f"{sizes[query.name]} * {step}")
+    keys = code.let(f"{like}.new_empty({tuple_text(shape)})", "map")
+    k = Operand(keys, TensorType("float", at.k), tuple(axis.name for axis in at.k))
+    mask = region.mask(code, k, at)
+    if mask is not None:
+        return mask
+    return Operand(there(region, code, k, at, tuple(sizes[n] for n in at.names)), k.type, (*at.names, TAP))
 
 
 def taps_of_queries(region: Region, code: Code, text: str, at: Places, sizes: tuple[str, ...]) -> str:

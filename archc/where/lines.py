@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
-from archc.ops.base import Check, Code, OpError, arg
+from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.sizes import Size
 from archc.where.base import (
     GROUPS, QUERIES, TAP, Form, Places, arrange, chosen, product_text, same_positions, then, trailing, tuple_text,
@@ -75,6 +75,9 @@ class Span(Local):
 
     # ---- PyTorch
 
+    def count(self, code: Code, k: Operand, at: Places) -> str:
+        return product_text([code.extent(k, name) for name in self._spanned(at)])
+
     def _flat(self, x: Operand, ride: tuple[str, ...], moved: tuple[str, ...], inner: str) -> Operand:
         """`x` with the axes that it stays on as the groups and those it spans as `inner`."""
         last = trailing(x, (*ride, *moved))
@@ -132,6 +135,7 @@ class Everywhere(Span):
     """
 
     name: ClassVar[str] = "everywhere"
+    local: ClassVar[bool] = False
     on: Any = arg("axes", None)
 
 
@@ -180,6 +184,9 @@ class Self(Local):
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
         return ((Size.of(0), Size.of(0)),) * len(at.q)
+
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        return Reach(axis)
 
     def queries(self, code: Code, x: Operand, at: Places) -> Operand:
         return arrange(x, at.names, trailing(x, at.names))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
-from archc.ir.sym import Const, Scalar, apply, size_of
-from archc.ops.base import Check, Code, OpError, arg, per_axis
+from archc.ir.sym import Const, Scalar, apply, const, size_of
+from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
 from archc.sizes import Size
 from archc.where.base import TAP, Places, arrange, bound, fixed, numbers, one_of, same_positions, then, trailing, tuple_text
 from archc.where.local import Local
@@ -28,7 +28,7 @@ class Neighborhood(Local):
 
     name: ClassVar[str] = "neighborhood"
     size: Any = arg("size")
-    dilation: Any = arg("size", 1)
+    dilation: Any = arg("any", const(1))
     edge: Any = arg("str", "drop")
     on: Any = arg("axes", None)
 
@@ -54,6 +54,17 @@ class Neighborhood(Local):
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(k)) for k in numbers(self.size, len(self.axes(at.names)), "size"))
+
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        moved = self.axes(at.names)
+        if axis not in moved:
+            return Reach(axis)
+        place = moved.index(axis)
+        d = size_of(per_axis(self.dilation, len(moved))[place]).constant
+        (down, _) = self.span(at)[place]
+        if d is None or self.rule == "wrap" or down.constant is None:
+            return None
+        return Reach(axis, 1, -d * down.constant, d * down.constant, self.rule != "shift")
 
     # ---- meaning
 
@@ -114,7 +125,8 @@ class Neighborhood(Local):
             for size, k, d in zip(sizes, kernels, per_axis(self.dilation, count), strict=True):
                 parts = (size, code.number(k), code.number(d), f"{table}.device")
                 rows.append(f"{code.helper('neighborhood_offsets')}({', '.join(parts)})")
-            text = f"{code.helper('relative_taps')}({', '.join([str(table), f'[{", ".join(rows)}]', *middle])})"
+            parts = [str(table), f"[{', '.join(rows)}]", *middle]
+            text = f"{code.helper('relative_taps')}({', '.join(parts)})"
             return then(table, text, (*lead, *moved, TAP))
         halves = [Scalar(-(k.value // 2), apply("neg", apply("//", k.sym, Const(2)))) for k in kernels]
         parts = [str(table), tuple_text(["1"] * count), tuple_text([code.number(k) for k in kernels])]

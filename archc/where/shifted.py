@@ -11,7 +11,8 @@ from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, apply
 from archc.ops.base import Check, Code, OpError, arg
 from archc.sizes import Size
-from archc.where.base import Form, Places, Region, arrange, numbers, one_of, probe, then, trailing, tuple_text
+from archc.where.base import TAP, Form, Places, Region, arrange, numbers, one_of, probe, then, trailing, tuple_text
+from archc.where.emit import query_sizes
 from archc.where.local import Local
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Shifted(Region):
 
     name: ClassVar[str] = "shifted"
     region: Any = arg("region")
-    shift: Any = arg("size")
+    shift: Any = arg("any")
     edge: Any = arg("str", "wrap")
 
     @property
@@ -127,7 +128,7 @@ class Shifted(Region):
         inner = Form(self.region, form.axes, form.extents)
         return self._rolled(code, inner.merge(code, replace(x, where=inner)), form.axes, back=True)
 
-    def mask(self, code: Code, k: Operand, at: Places) -> str | None:
+    def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
         inside = super().mask(code, k, at) if self.region.gaps else None
         if self.edge.value != "drop":
             return inside
@@ -143,7 +144,11 @@ class Shifted(Region):
         side = code.let(f"({' + '.join(terms)}).expand({ones})", "side")
         queries, keys = self.queries(code, probe(side, at.q), at), self.keys(code, probe(side, at.k), at)
         text = f"{queries.atom} == {keys.atom}.transpose(-2, -1)" if self.grouped else f"{queries.atom} == {keys.atom}[..., 0]"
-        return code.let(text if inside is None else f"({text}) & {inside}", "valid")
+        if inside is not None:
+            text = f"({text}) & {inside.atom}" + (".unsqueeze(-2)" if self.grouped else "")
+        order = (*(name for name in queries.order if name != "C"), TAP)
+        form = Form(self, at.names, query_sizes(code, k, at)) if self.grouped else None
+        return Operand(code.let(text, "valid"), k.type, order, where=form)
 
     def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
         y = self.region.bias(code, table, at, sizes, centre)

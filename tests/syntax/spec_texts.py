@@ -1,4 +1,5 @@
 """Specs that the syntax tests read, written the way an author would write them."""
+# ruff: noqa: E501
 
 VAN = '''"""Visual Attention Network. Guo et al., 2022, arXiv:2202.09741."""
 
@@ -80,7 +81,7 @@ model memory(width: int = 1024, value: int = 512) {
 memory_1 = memory()
 '''
 
-TRACKER = '''model siamrpn(size: int, features: int, anchors: int = 5) {
+TRACKER = """model siamrpn(size: int, features: int, anchors: int = 5) {
     module backbone = alexnet(size)
 
     # Once per object: the template becomes one kernel per output channel.
@@ -104,6 +105,6 @@ fn round_up(n: int, to: int) = (n + to - 1) // to * to
 # ---- sizes ------------------------------------------------------------------
 vig_t = vig(192, 3, act=silu) { claim params == 5.8M }
 vig_s = vig(384, 6) { claim params == 22.6M }
-'''
+"""
 
 ALL = {"van": VAN, "colormnet": COLORMNET, "tracker": TRACKER}

@@ -1,4 +1,5 @@
 """The formatter: one form, nothing lost."""
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def test_spaces() -> None:
 
 def test_statements() -> None:
     in_body(
-        'param w:[C,D = 2*C]=0 with( decay =false )\nstate  m : bool [B,...]\noutput a,b  when training=c\n'
+        "param w:[C,D = 2*C]=0 with( decay =false )\nstate  m : bool [B,...]\noutput a,b  when training=c\n"
         'require a==b,"why \\"so\\""\ninit conv . weight=normal( 1 )\nclaim  a<b<=c within .05\nx+=y|>f\n'
         'matches   "a.json"\nreturn a,b'.replace(" .05", " 0.05"),
         r"""
@@ -111,6 +112,8 @@ def test_blank_lines() -> None:
     check(
         '''
         """Doc."""
+
+
         from a import b
         from c import d
         fn f(x: int) = x
@@ -337,7 +340,9 @@ def scattered(text: str, rng: random.Random) -> str:
         if kind == "blank":
             word = " " * rng.choice([1, 1, 2, 5])
         elif kind == "newline":
-            word = rng.choice(["\n", "\n", "  \n\n\n", f"  # c{rng.random()}\n", f"\n# own {rng.random()}\n\n"])
+            word = rng.choice(
+                ["\n", "\n", "  \n\n\n", f"  # c{rng.random()}\n", f"\n# own {rng.random()}\n\n"]
+            )
         elif free and rng.random() < 0.08:
             out.append(rng.choice(["\n", f"# in {rng.random()}\n", f"\n  # in {rng.random()}\n", "  "]))
         out.append(word)
@@ -362,7 +367,9 @@ def test_blanks_and_comments_change_no_meaning(name: str, seed: int) -> None:
 def test_blanks_within_lines_change_nothing(name: str, seed: int) -> None:
     rng = random.Random(seed)
     words = [token.group() for token in SCAN.finditer(ALL[name])]
-    spaced = "".join(" " * rng.randint(1, 4) if word.isspace() and "\n" not in word else word for word in words)
+    spaced = "".join(
+        " " * rng.randint(1, 4) if word.isspace() and "\n" not in word else word for word in words
+    )
     assert formatted(spaced) == formatted(ALL[name])
 
 
@@ -373,7 +380,9 @@ leaves = st.one_of(names, st.sampled_from(["1", "26.6M", "1e-5", '"C=(a b) -> a 
 def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     several = st.lists(inner, min_size=1, max_size=6)
     simple = inner.map(lambda text: f"({text})")
-    arithmetic = st.tuples(simple, st.sampled_from("+ - * / // ** & and or == <".split()), simple).map(" ".join)
+    arithmetic = st.tuples(simple, st.sampled_from("+ - * / // ** & and or == <".split()), simple).map(
+        " ".join
+    )
     steps = st.lists(st.tuples(names, names, several), min_size=1, max_size=6)
     pipeline = st.tuples(simple, steps).map(
         lambda p: p[0] + "".join(f" |> {a}: {b}({', '.join(c)})" for a, b, c in p[1])

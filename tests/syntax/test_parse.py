@@ -1,4 +1,5 @@
 """What texts mean: the trees and the spans that `parse` gives."""
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -15,7 +16,6 @@ from archc.source import Source
 from archc.syntax import tree as t
 from archc.syntax.parse import parse
 from archc.syntax.tree import Node
-
 
 
 def expression(text: str) -> str:

@@ -1,0 +1,264 @@
+"""Holds a program to the claims of its spec: `claim params == 26.6M`, `claim macs(image=224) == 5.0G within 0.01`.
+
+A number is meant to the precision in which it is written: 26.6M is anything that rounds to it, a whole number without
+a unit is exact.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from archc.analysis.cost import count, owned, template_weights
+from archc.analysis.figures import Cost, Row
+from archc.analysis.setting import FLOATS, refusal, sizes_for
+from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.ir.program import Program
+from archc.syntax import tree
+
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_NUMBER = re.compile(r"(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?([kMGT]?)")
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+ARITHMETIC: dict[str, Callable[[float, float], float]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of a claim. `slack` is half a unit of its last written digit; `bound`: the true value is at most this."""
+
+    value: float
+    slack: float = 0.0
+    bound: bool = False
+
+
+def check_claims(program: Program) -> list[Diagnostic]:
+    """A finding for each claim that does not hold (E0501) or cannot be evaluated (E0502)."""
+    judge = _Judge(program)
+    found = []
+    for claim in program.claims:
+        try:
+            verdict = judge.holds(claim.condition, claim)
+            if verdict is not None:
+                found.append(verdict)
+        except ArchError as error:
+            found += error.diagnostics
+    return found
+
+
+def slack(text: str) -> float:
+    """Half a unit of the last digit of a number as it was written; 0 for a whole number without a unit."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return 0.0
+    _, decimals, exponent, unit = match.groups()
+    if decimals is None and exponent is None and not unit:
+        return 0.0
+    return 0.5 * UNITS[unit] * 10.0 ** (int(exponent or 0) - len(decimals or ""))
+
+
+class _Judge:
+    """Evaluates claims; counts each set of sizes once."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._costs: dict[Any, Cost] = {}
+
+    # ---- conditions
+
+    def holds(self, condition: tree.Expr, claim: tree.Claim) -> Diagnostic | None:
+        """None where the condition holds, else what is wrong. Raises ArchError E0502."""
+        match condition:
+            case tree.Paren(expr=inner):
+                return self.holds(inner, claim)
+            case tree.Binary(op="and", left=left, right=right):
+                return self.holds(left, claim) or self.holds(right, claim)
+            case tree.Binary(op="or", left=left, right=right):
+                first = self.holds(left, claim)
+                return first and self.holds(right, claim)
+            case tree.Unary(op="not", operand=operand):
+                if self.holds(operand, claim) is None:
+                    return Diagnostic(
+                        "E0501", "a claim does not hold", condition.span, f"`{operand.span.text}` is true"
+                    )
+                return None
+            case tree.Compare(ops=ops, operands=operands):
+                within = self.number(claim.within).value if claim.within is not None else None
+                for op, left, right in zip(ops, operands, operands[1:], strict=False):
+                    wrong = self.compare(op, left, right, within, condition)
+                    if wrong is not None:
+                        return wrong
+                return None
+            case tree.Call(function=tree.Name(name="admits")):
+                refused = refusal(self.program, self.sizes(condition))
+                if refused is None:
+                    return None
+                return Diagnostic(
+                    "E0501",
+                    "a claim does not hold",
+                    condition.span,
+                    "these sizes are refused",
+                    notes=(refused.why,),
+                )
+        raise fail("E0502", "a claim compares figures", condition.span,
+                   helps=("write `claim params == 26.6M` or `claim admits(image=224)`",))  # fmt: skip
+
+    def compare(
+        self, op: str, left: tree.Expr, right: tree.Expr, within: float | None, whole: tree.Expr
+    ) -> Diagnostic | None:
+        a, b = self.number(left), self.number(right)
+        room = within * abs(b.value) if within is not None else a.slack + b.slack
+        gap = a.value - b.value
+        if op in ("==", "!="):
+            # Rounding puts a half up or down: both are what the author may have seen.
+            near = a.value == b.value or abs(gap) <= room * (1 + 1e-12)
+            true = near == (op == "==")
+        else:
+            true = OPERATORS[op](a.value, b.value)
+        for quantity, side, proves in ((a, left, ("<", "<=")), (b, right, (">", ">="))):
+            if quantity.bound and not (true and op in proves):
+                raise fail("E0502", f"`{side.span.text}` is only known to be at most {shown(quantity.value)}", whole.span,
+                           helps=("claim an upper bound: `<=`",))  # fmt: skip
+        if true:
+            return None
+        known = [(e, q) for e, q in ((left, a), (right, b)) if not isinstance(e, tree.Number)]
+        computed = ", ".join(f"{e.span.text} is {shown(q.value)}" for e, q in known)
+        percent = f" ({100 * gap / b.value:+.2g} %)" if b.value and math.isfinite(gap) else ""
+        notes = (f"the difference is {shown(gap)}{percent}",) if math.isfinite(gap) else ()
+        if op == "==" and room:
+            notes += (f"{right.span.text} allows {shown(b.value - room)} to {shown(b.value + room)}",)
+        return Diagnostic("E0501", "a claim does not hold", whole.span, computed, notes=notes)
+
+    # ---- numbers
+
+    def number(self, expr: tree.Expr) -> Quantity:
+        """The value of an expression over figures. Raises ArchError E0502."""
+        match expr:
+            case tree.Paren(expr=inner):
+                return self.number(inner)
+            case tree.Number(value=value, text=text):
+                return Quantity(value, slack(text))
+            case tree.Unary(op="-", operand=operand):
+                inner_value = self.number(operand)
+                return Quantity(-inner_value.value, inner_value.slack)
+            case tree.Binary(op=op, left=left, right=right) if op in ARITHMETIC:
+                a, b = self.number(left), self.number(right)
+                if op == "/" and b.value == 0:
+                    raise fail("E0502", "a claim divides by zero", expr.span)
+                return Quantity(ARITHMETIC[op](a.value, b.value), bound=a.bound or b.bound)
+            case tree.Name(name=name) if name in KNOWN:
+                return self.figure(name, expr, None)
+            case tree.Call(function=tree.Name(name=name)) if name in KNOWN:
+                return self.figure(name, expr, expr)
+        name = expr.name if isinstance(expr, tree.Name) else expr.span.text
+        raise fail("E0502", f"`{name}` is no figure that a claim can be about", expr.span,
+                   helps=did_you_mean(name, KNOWN) or (f"figures are {', '.join(KNOWN)}",))  # fmt: skip
+
+    def figure(self, name: str, expr: tree.Expr, call: tree.Call | None) -> Quantity:
+        options = self.options(call)
+        if name in ("params", "buffers"):
+            figures = owned(template_weights(self.program.root))
+            return Quantity(figures.params if name == "params" else figures.buffers)
+        free = [s for s in self.program.symbols if s != "B"]
+        if free and name != "receptive_field" and (call is None or not call.arguments):
+            first = self.program.inputs[0].name
+            helps = (f"write `{name}({first}=224)`, or `{name}({free[0]}=224)` for one size",)
+            raise fail("E0502", f"`{name}` depends on the sizes of the inputs", expr.span, helps=helps)
+        sizes = self.sizes(call)
+        refused = refusal(self.program, sizes)
+        if refused is not None:
+            raise fail(
+                "E0502", "the model does not take inputs of these sizes", expr.span, notes=(refused.why,)
+            )
+        cost = self.cost(sizes, options)
+        if name == "receptive_field":
+            return receptive_field(cost, expr)
+        return Quantity(FIGURES[name](cost))
+
+    def options(self, call: tree.Call | None) -> dict[str, str]:
+        """`convention="fvcore"` and `dtype="float16"`, given as strings."""
+        given = {}
+        for argument in call.arguments if call is not None else ():
+            if isinstance(argument.value, tree.String) and argument.keyword in ("convention", "dtype"):
+                given[argument.keyword] = argument.value.value
+        return given
+
+    def sizes(self, call: tree.Expr | None) -> dict[str, int]:
+        """The sizes that the arguments of a figure name: an input, or a symbol. Raises ArchError E0502."""
+        given: dict[str, int] = {}
+        for argument in call.arguments if isinstance(call, tree.Call) else ():
+            if isinstance(argument.value, tree.String):
+                continue
+            value = self.number(argument.value).value
+            if argument.keyword is None or value != int(value) or value < 1:
+                raise fail("E0502", "sizes are given as `INPUT=n` or `SYMBOL=n`", argument.span)
+            known = [*(i.name for i in self.program.inputs), *self.program.symbols]
+            if argument.keyword not in known:
+                raise fail("E0502", f"no input or size is called `{argument.keyword}`", argument.span,
+                           helps=did_you_mean(argument.keyword, known) or (f"known are {', '.join(known)}",))  # fmt: skip
+            given[argument.keyword] = int(value)
+        return sizes_for(self.program, given)
+
+    def cost(self, sizes: dict[str, int], options: dict[str, str]) -> Cost:
+        key = (tuple(sorted(sizes.items())), tuple(sorted(options.items())))
+        if key not in self._costs:
+            try:
+                self._costs[key] = count(self.program, sizes, **options)  # type: ignore[arg-type]
+            except KeyError as error:
+                raise fail("E0502", f"there is no convention called {error}") from None
+            except ValueError:
+                raise fail("E0502", f"element types are {', '.join(FLOATS)}") from None
+        return self._costs[key]
+
+
+FIGURES: dict[str, Callable[[Cost], float]] = {
+    "macs": lambda cost: cost.figures.macs if cost.convention.name == "exact" else cost.reported,
+    "flops": lambda cost: cost.figures.flops,
+    "weight_bytes": lambda cost: cost.weight_bytes,
+    "peak_bytes": lambda cost: cost.figures.peak_bytes,
+    "kept_bytes": lambda cost: cost.figures.kept_bytes,
+}
+KNOWN = ("params", "buffers", *FIGURES, "receptive_field")
+
+
+def receptive_field(cost: Cost, expr: tree.Expr) -> Quantity:
+    """What the last stage sees of the first input, the axis of which it sees least; without stages, the last map.
+
+    Raises ArchError E0502 where no result has positions.
+    """
+    placed = [
+        row for row in _flat(cost.rows) if any(a[0].isupper() and a not in ("B", "C") for a in row.axes)
+    ]
+    stages = [row for row in placed if row.kind == "stage"]
+    chosen = next((row for row in reversed(stages or placed) if row.receptive), None)
+    if chosen is None:
+        raise fail("E0502", "nothing here has positions that could see the input", expr.span)
+    first = chosen.receptive[0].input
+    sizes = [e for e in chosen.receptive if e.input == first]
+    least = min(sizes, key=lambda e: math.inf if e.size is None else e.size)
+    return Quantity(math.inf if least.size is None else least.size, bound=not least.exact)
+
+
+def _flat(rows: tuple[Row, ...]) -> list[Row]:
+    """Rows that follow each other in the model: stages and what stands beside them."""
+    return [inner for row in rows for inner in (row, *(_flat(row.children) if row.kind != "stage" else ()))]
+
+
+def shown(number: float) -> str:
+    if math.isinf(number):
+        return "all of the input" if number > 0 else "-all of the input"
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.4g}"

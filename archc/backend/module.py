@@ -1,0 +1,300 @@
+"""The file of one variant: header, imports, helpers, classes, the model and its factory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from archc.backend.classes import Classes, ClassWriter, Constructor, fold_constants, init_call
+from archc.backend.classifier import Classifier, classifier_of
+from archc.backend.needs import Needs
+from archc.backend.python import class_name, identifier, lay_out, literal, quoted
+from archc.backend.writer import Line
+from archc.contract import Contract
+from archc.ir.graph import InitRule, Template, WeightEntry
+from archc.ir.program import Program
+from archc.ir.sym import Const, Scalar, Sym, Var, plain
+from archc.resources import folder
+from archc.source import Span
+from archc.version import __version__
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the header says of the variant: parameters, and MACs and FLOPs at some size."""
+
+    params: int
+    at: str = ""
+    macs: int = 0
+    flops: int = 0
+
+
+def spec_hash(program: Program) -> str:
+    """SHA-256 over every spec text that the variant is made of, so that a stale module can be told."""
+    digest = hashlib.sha256()
+    for source in program.sources:
+        digest.update(source.text.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def emit(program: Program, contract: Contract, figures: Figures, sensitive: tuple[str, ...] = ()) -> str:
+    """The Python text of a variant. `sensitive` names the parameters on which the contract depends."""
+    return _File(program, contract, figures, sensitive).text()
+
+
+class _File:
+    def __init__(self, program: Program, contract: Contract, figures: Figures, sensitive: tuple[str, ...]) -> None:
+        self.program, self.contract, self.figures, self.sensitive = program, contract, figures, sensitive
+        self.needs = Needs()
+        optional = frozenset(i.name for i in program.inputs if i.default is not None)
+        self.classes = Classes(self.needs, _show, optional)
+        self.classes.folded = fold_constants(program.root, [e.template for e in program.entry_points])
+        self.classes.folded.pop((program.root.span, program.root.role), None)
+        self.model_name = class_name(program.model)
+        self.classifier: Classifier | None = classifier_of(program)
+
+    def text(self) -> str:
+        import jinja2
+
+        model = self._model()
+        factory = self._factory()
+        classes = ["\n".join(e.text) for e in self.classes.emitted]
+        classes += ["\n".join(model), "\n".join(factory)]
+        parts = [*self.needs.helper_texts("\n".join(classes)), *classes]
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(str(folder("codegen"))), undefined=jinja2.StrictUndefined, trim_blocks=True,
+            lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+        )  # fmt: skip
+        body = "\n\n\n".join(parts)
+        exports = ", ".join(quoted(n) for n in sorted({self.model_name, identifier(self.program.name)}))
+        text = environment.get_template("module.py.j2").render(
+            version=__version__, spec=_plain(_base(self.program.source.name)), hash=spec_hash(self.program)[:16],
+            doc=_plain(self.program.doc.strip().split("\n")[0]) or self.program.name, facts=self._facts(),
+            imports=self._imports(body), exports=exports, parts=parts,
+        )  # fmt: skip
+        return text.rstrip("\n") + "\n"
+
+    # ---- header
+
+    def _facts(self) -> list[str]:
+        f = self.figures
+        lines = ["", f"{self.program.name}: {f.params:,} parameters."]
+        if f.macs:
+            lines[-1] = f"{self.program.name}: {f.params:,} parameters, {f.macs / 1e9:.4g} GMACs ({f.flops / 1e9:.4g} GFLOPs) {f.at}."
+        for i in self.program.inputs:
+            lines.append(f"Input  {i.name}: {i.value.type}")
+        for o in self.program.outputs:
+            values = o.value if isinstance(o.value, tuple) else (o.value,)
+            lines.append(f"Output {o.name}: {', '.join(str(v.type) for v in values)}")
+        lines += [f"Needs  {text}" for text in self.contract.describe()]
+        return [_plain(line)[:88] for line in lines]
+
+    def _imports(self, body: str) -> list[str]:
+        lines = []
+        if "math." in body:
+            lines.append("import math")
+        abc = [name for name in ("Callable", "Sequence") if f"{name}[" in body]
+        if abc:
+            lines.append(f"from collections.abc import {', '.join(abc)}")
+        typing = [name for name in ("Any",) if f"{name}" in body and ("Any" in _words(body))]
+        if typing:
+            lines.append(f"from typing import {', '.join(typing)}")
+        if lines:
+            lines.append("")
+        lines += ["import torch", "from torch import Tensor, nn"]
+        if "F." in body:
+            lines.append("from torch.nn import functional as F")
+        if "checkpoint(" in body:
+            lines.append("from torch.utils.checkpoint import checkpoint")
+        if "import torch" in lines and "torch." not in body.replace("torch.nn", ""):
+            lines.remove("import torch")
+        return lines
+
+    # ---- the model
+
+    def _model(self) -> list[str]:
+        program, root = self.program, self.program.root
+        writer = ClassWriter(self.classes, root, {}, self.needs, "")
+        writer.checkpointed = False
+        methods: list[Line] = []
+        for entry in program.entry_points:
+            methods += [Line(0, ""), *writer.method(entry.template, identifier(entry.name))]
+        if self.classifier is not None:
+            forward = self.classifier.methods(writer, self._checks())
+        else:
+            forward = self._forward(writer)
+        init = self._init(writer)
+        rules = self._init_weights()
+        doc = [Line(4, f'"""{_plain(program.doc.strip().split(chr(10))[0])[:80] or program.model}"""')]
+        lines = [Line(0, f"class {self.model_name}(nn.Module):"), *doc, Line(0, ""), *init, *rules, *methods, Line(0, ""), *forward]
+        return [text for line in lines for text in (lay_out(line.indent, line.text, line.comment) if line.text else [""])]
+
+    def _forward(self, writer: ClassWriter) -> list[Line]:
+        from archc.backend.outputs import forward_lines
+
+        return forward_lines(self.program, writer, self._checks())
+
+    def _checks(self) -> list[Line]:
+        """The contract, as statements at the head of `forward`."""
+        requirements = [r for r in self.contract.requirements]
+        if not requirements:
+            return []
+        sizes: dict[str, str] = {}
+        for i in self.program.inputs:
+            for at, axis in enumerate(i.value.type.axes):
+                if str(axis.size) in self.contract.symbols and str(axis.size) not in sizes:
+                    sizes[str(axis.size)] = f"{identifier(i.name)}.shape[{at}]"
+        lines = []
+        pad = 8
+        if self.sensitive:
+            built = " and ".join(f"self.{identifier(p)} == {literal(_tuple(plain(dict(self.program.parameters)[p])))}" for p in self.sensitive)
+            lines.append(Line(pad, f"if {built}:", "what these sizes were solved for"))
+            pad += 4
+        for r in requirements:
+            condition = r.condition(sizes)
+            shown = ", ".join(f"{name} = {{{sizes[name]}}}" for name in r.symbols if name in sizes)
+            message = _plain(f"{self.program.name} needs {r.describe()}").replace("{", "{{").replace("}", "}}")
+            lines.append(Line(pad, f"if not ({condition}):"))
+            lines.append(Line(pad + 4, f'raise ValueError(f"{_escape(message)}; got {shown}")'))
+        return lines
+
+    # ---- constructor
+
+    def _init(self, writer: ClassWriter) -> list[Line]:
+        program = self.program
+        construct = Constructor(writer)
+        body = construct.lines_of(program.root.entries)
+        extra: list[Line] = []
+        if self.classifier is not None:
+            extra = self.classifier.attributes(construct)
+        kept = construct.kept_lines()
+        for p in self.sensitive:
+            if p not in writer.names.kept:
+                kept.append(Line(8, f"self.{identifier(p)} = {identifier(p)}"))
+        declared = [(name, value) for name, value in program.parameters]
+        defaults = self._defaults()
+        arguments = []
+        for name, value in declared:
+            arguments.append(f"{identifier(name)}: {_annotation(name, value)} = {literal(_tuple(defaults[name]))}")
+        head = f"def __init__(self, {', '.join(arguments)}) -> None:" if arguments else "def __init__(self) -> None:"
+        lines = [Line(4, head), Line(8, "super().__init__()"), *kept, *construct.let_lines(), *body, *extra]
+        if self._all_rules():
+            lines.append(Line(8, "self.init_weights()"))
+        return lines
+
+    def _defaults(self) -> dict[str, Any]:
+        return {name: plain(value) for name, value in self.program.parameters}
+
+    # ---- initialisation
+
+    def _all_rules(self) -> list[tuple[str, tuple[InitRule, ...]]]:
+        """(class, rules), the model's own first: rules of inner components win."""
+        found: list[tuple[str, tuple[InitRule, ...]]] = []
+        if self.program.root.inits:
+            found.append(("", self.program.root.inits))
+        for made in reversed(self.classes.emitted):
+            if made.rules:
+                found.append((made.name, made.rules))
+        return found
+
+    def _init_weights(self) -> list[Line]:
+        groups = self._all_rules()
+        if not groups:
+            return []
+        lines = [Line(0, ""), Line(4, "@torch.no_grad()"), Line(4, "def init_weights(self) -> None:"),
+                 Line(8, '"""Start every weight as the published code does."""')]  # fmt: skip
+        for owner, rules in groups:
+            if owner:
+                lines.append(Line(8, "for owner in self.modules():"))
+                lines.append(Line(12, f"if isinstance(owner, {owner}):"))
+                lines += self._rules(rules, "owner", 16)
+            else:
+                lines += self._rules(rules, "self", 8)
+        return lines
+
+    def _rules(self, rules: tuple[InitRule, ...], root: str, pad: int) -> list[Line]:
+        from archc.ops.table import OPERATIONS
+
+        lines = [Line(pad, f"for module in {root}.modules():")]
+        owners = list(dict.fromkeys(r.owner for r in rules))
+        for number, owner in enumerate(owners):
+            op = OPERATIONS.get(owner)
+            kinds = op.classes if op is not None else (class_name(owner),)
+            test = kinds[0] if len(kinds) == 1 else f"({', '.join(kinds)})"
+            lines.append(Line(pad + 4, f"{'if' if number == 0 else 'elif'} isinstance(module, {test}):"))
+            for rule in (r for r in rules if r.owner == owner):
+                target = f"module.{identifier(rule.weight)}"
+                args = [self._rule_text(a, owner, op) for a in rule.args]
+                call = init_call(rule.kind, target, args)
+                if rule.weight == "bias":
+                    lines.append(Line(pad + 8, f"if {target} is not None:"))
+                    lines.append(Line(pad + 12, call))
+                else:
+                    lines.append(Line(pad + 8, call))
+        return lines
+
+    def _rule_text(self, sym: Sym, owner: str, op: Any) -> str:
+        from archc.backend.python import Expressions
+
+        def name(var: Var) -> str:
+            if var.name.startswith(f"{owner}."):
+                return f"module.{op.attributes[var.name.split('.', 1)[1]]}"
+            return f"self.{identifier(var.name)}"
+
+        def no_extent(extent: Any) -> str:
+            raise AssertionError(extent)
+
+        return Expressions(name, no_extent, self.needs.helper, self.needs.define).write(sym)
+
+    # ---- the factory
+
+    def _factory(self) -> list[str]:
+        name = identifier(self.program.name)
+        lines = lay_out(0, f"def {name}(**overrides: Any) -> {self.model_name}:")
+        doc = f"{self.program.name}, with any parameter of `{self.model_name}` overridden by keyword."
+        return [*lines, f'    """{_plain(doc)}"""', f"    return {self.model_name}(**overrides)"]
+
+
+def no_decay(template: Template) -> list[str]:
+    """The component's own parameters that weight decay must leave alone."""
+    return [e.weight.name for e in template.entries if isinstance(e, WeightEntry) and not e.weight.decay]
+
+
+def _annotation(name: str, value: Scalar) -> str:
+    from archc.backend.classes import python_type
+
+    kind = python_type(value)
+    return "int | Sequence[int]" if name == "img_size" else kind
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(v) for v in value) if isinstance(value, list) else value
+
+
+def _show(span: Span) -> str:
+    return f"{_base(span.source.name)}:{span.line}"
+
+
+def _base(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _plain(text: str) -> str:
+    """Text from a spec as it may stand in a docstring or comment: printable ASCII, no quotes that end it."""
+    safe = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return safe.replace("\\", "/").replace('"""', "'''").rstrip('"')
+
+
+def _escape(text: str) -> str:
+    return text.replace('"', "'")
+
+
+def _words(text: str) -> set[str]:
+    import re
+
+    return set(re.findall(r"\w+", text))
+
+
+__all__ = ["Const", "Figures", "emit", "no_decay", "spec_hash"]

@@ -1,0 +1,92 @@
+"""What a generated file needs besides its classes: helper functions, compile-time functions, imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, field
+from functools import cache
+
+from archc.backend.python import Expressions, identifier, lay_out
+from archc.ir.sym import Extent, FnDef, Var
+from archc.resources import folder
+
+
+@cache
+def helper_source(name: str) -> str:
+    """The text of `codegen/helpers/NAME.py`."""
+    return (folder("codegen") / "helpers" / f"{name}.py").read_text(encoding="utf-8")
+
+
+@cache
+def helper_uses(name: str) -> tuple[str, ...]:
+    """The other helpers that a helper calls."""
+    names = {node.id for node in ast.walk(ast.parse(helper_source(name))) if isinstance(node, ast.Name)}
+    return tuple(sorted(n for n in names if n != name and (folder("codegen") / "helpers" / f"{n}.py").is_file()))
+
+
+@dataclass
+class Needs:
+    """Collected while classes are written."""
+
+    helpers: dict[str, None] = field(default_factory=dict)
+    functions: dict[str, FnDef] = field(default_factory=dict)
+    checkpoint: bool = False
+
+    def helper(self, name: str) -> str:
+        if name not in self.helpers:
+            for other in helper_uses(name):
+                self.helper(other)
+            self.helpers[name] = None
+        return name
+
+    def define(self, fn: FnDef) -> str:
+        name = identifier(fn.name)
+        self.functions.setdefault(name, fn)
+        return name
+
+    def helper_texts(self, text: str) -> list[str]:
+        """The helpers and functions that `text` uses, without their imports, each before what calls it."""
+        functions = self.function_texts()
+        words = set(re.findall(r"\w+", "\n".join([text, *functions])))
+        wanted: dict[str, None] = {}
+        for name in self.helpers:
+            if name in words:
+                for other in (*helper_uses(name), name):
+                    wanted.setdefault(other)
+        used = [f for f in functions if re.findall(r"def (\w+)", f)[0] in words]
+        return [*(_without_imports(helper_source(name)) for name in wanted), *used]
+
+    def function_texts(self) -> list[str]:
+        """The spec's compile-time functions as Python functions."""
+        texts, written = [], 0
+        while written < len(self.functions):  # writing one may ask for another
+            name, fn = list(self.functions.items())[written]
+            written += 1
+            texts.append(self._function(name, fn))
+        return texts
+
+    def _function(self, name: str, fn: FnDef) -> str:
+        def no_extent(extent: Extent) -> str:
+            raise AssertionError(extent)
+
+        writer = Expressions(lambda var: identifier(var.name), no_extent, self.helper, self.define)
+        kinds = ", ".join(f"{identifier(p)}: Any" for p in fn.parameters)
+        return "\n".join([f"def {name}({kinds}) -> Any:", *lay_out(4, f"return {writer.write(fn.body)}")])
+
+
+def _without_imports(text: str) -> str:
+    tree = ast.parse(text)
+    lines = text.splitlines()
+    first = 0
+    for node in tree.body:
+        is_doc = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if isinstance(node, (ast.Import, ast.ImportFrom)) or is_doc:
+            first = node.end_lineno or first
+        else:
+            break
+    return "\n".join(lines[first:]).strip("\n")
+
+
+def variables_text(var: Var) -> str:
+    return identifier(var.name)

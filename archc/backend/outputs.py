@@ -1,0 +1,57 @@
+"""`forward` of a model that is not a classifier: several inputs, outputs, states, exits and losses."""
+
+from __future__ import annotations
+
+from archc.backend.classes import ClassWriter
+from archc.backend.operand import Operand
+from archc.backend.python import identifier
+from archc.backend.writer import Line, without_unused
+from archc.ir.graph import Value
+from archc.ir.program import Program
+
+
+def forward_lines(program: Program, owner: ClassWriter, checks: list[Line]) -> list[Line]:
+    """The method `forward`: inputs in declared order, outputs in declared order (a tuple where there are several).
+
+    Outputs `when training` and losses are added in training only; states come last on both sides.
+    """
+    writer = owner.writer(program.root)
+    arguments = []
+    for i in program.inputs:
+        name = identifier(i.name)
+        writer.taken.add(name)
+        if i.value.type.dtype == "float" and i.default is None:
+            writer.anchor = name
+        default = " | None = None" if i.default is not None else ""
+        arguments.append(f"{name}: Tensor{default}")
+        writer.values[i.value.uid] = Operand(name, i.value.type, i.value.type.names)
+    writer.lines += checks
+    writer.write(program.root.body)
+    always, training = [], []
+    for o in program.outputs:
+        values = o.value if isinstance(o.value, tuple) else (o.value,)
+        texts = []
+        for value in values:
+            operand = writer.operand(value)
+            if operand.where is not None:
+                operand = operand.where.merge(writer, operand)
+            texts.append(operand.logical().text)
+        text = texts[0] if isinstance(o.value, Value) else f"[{', '.join(texts)}]"
+        (training if o.when == "training" or o.kind == "loss" else always).append(text)
+    if training:
+        writer.emit("if self.training:")
+        with writer.nested():
+            writer.emit(f"return {', '.join([*always, *training])}")
+    writer.emit(f"return {', '.join(always)}")
+    writer.lines = without_unused(writer.lines)
+    returns = _returns(program)
+    from archc.backend.classes import merge_return
+
+    return [Line(4, f"def forward(self, {', '.join(arguments)}) -> {returns}:"), *merge_return(writer.lines)]
+
+
+def _returns(program: Program) -> str:
+    kinds = ["Tensor" if isinstance(o.value, Value) else "list[Tensor]" for o in program.outputs if o.when is None and o.kind != "loss"]
+    if len(kinds) != len(program.outputs):
+        return "Any"
+    return kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"

@@ -1,0 +1,9 @@
+def grid_partition(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Group positions spread evenly: (..., H, W, C) -> (..., grids, positions, C)."""
+    n = len(size)
+    lead = x.ndim - n - 1
+    for i, s in enumerate(size):
+        x = x.unflatten(lead + 2 * i, (s, -1))
+    inner = [lead + 2 * i for i in range(n)]
+    x = x.permute(*range(lead), *(i + 1 for i in inner), *inner, lead + 2 * n)
+    return x.flatten(lead + n, lead + 2 * n - 1).flatten(lead, lead + n - 1)

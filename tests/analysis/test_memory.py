@@ -1,0 +1,105 @@
+"""Bytes that are held: in inference at once, in training until the backward pass."""
+
+from __future__ import annotations
+
+from by_hand import Builder, tensor
+from test_cost import ADD, AT, conv, count, net
+
+from archc.analysis.memory import Memory
+from archc.analysis.setting import Setting
+from archc.ir.graph import Relabel
+from archc.ops.arithmetic import OPERATORS
+from archc.ops.pointwise import Gelu, Identity, Relu
+
+MAP = tensor(B="B", C=8, H="H", W="W")
+BYTES = 4 * 8 * 32 * 32
+
+
+def figures(builder: Builder, *outputs):
+    return count(builder.program(*outputs), AT).figures
+
+
+def test_a_chain_holds_two_tensors_and_its_input():
+    b = Builder("chain", MAP)
+    x = b.inputs[0]
+    for _ in range(4):
+        x = b.apply(Gelu(), x)
+    assert figures(b, x).peak_bytes == 3 * BYTES
+
+
+def test_a_shortcut_is_held_until_it_is_added():
+    b = Builder("residual", MAP)
+    x = b.apply(Gelu(), b.inputs[0])
+    y = b.apply(Gelu(), b.apply(Gelu(), x))
+    assert figures(b, b.apply(ADD(), x, y)).peak_bytes == 4 * BYTES
+
+
+def test_views_and_other_names_cost_nothing():
+    b = Builder("views", MAP)
+    x = b.apply(Identity(), b.inputs[0])
+    other = b.value(MAP)
+    b.body.append(Relabel(x, other))
+    y = b.apply(Identity(), other)
+    f = figures(b, y)
+    assert f.peak_bytes == BYTES and f.moved_bytes == 0 and f.kept_bytes == 0
+    assert figures(b, b.apply(Gelu(), y)).peak_bytes == 2 * BYTES
+
+
+def test_a_call_frees_what_the_caller_does_not_read_again():
+    inner = Builder("inner", MAP)
+    y = inner.apply(Gelu(), inner.apply(Gelu(), inner.apply(Gelu(), inner.inputs[0])))
+    template = inner.template(y)
+    outer = Builder("outer", MAP)
+    x = outer.apply(Gelu(), outer.inputs[0])
+    y = outer.call(template, x)
+    # The model's input, and two tensors at a time: `x` goes inside the call.
+    assert figures(outer, y).peak_bytes == 3 * BYTES
+    # Here `x` stays for the sum.
+    assert figures(outer, outer.apply(ADD(), x, y)).peak_bytes == 4 * BYTES
+
+
+def test_what_a_call_gives_back_is_not_freed():
+    inner = Builder("inner", MAP)
+    same = inner.apply(Identity(), inner.inputs[0])
+    new = inner.apply(Gelu(), inner.inputs[0])
+    outer = Builder("outer", MAP)
+    x = outer.apply(Gelu(), outer.inputs[0])
+    a, b = outer.call(inner.template(same, new), x)
+    y = outer.apply(ADD(), a, b)
+    assert figures(outer, y).peak_bytes == 4 * BYTES
+    plan = Memory(Setting(AT)).plan(inner.template(same, new))
+    assert plan.results == (0, 1)
+
+
+def test_a_call_and_its_body_written_out_hold_the_same():
+    def block(b: Builder, x):
+        y = b.apply(Gelu(), b.apply(conv(16, 3), x, entry="a"))
+        y = b.apply(conv(8, 1), y, entry="b")
+        return b.apply(ADD(), x, y)
+
+    flat = Builder("flat", MAP)
+    x = flat.apply(Gelu(), flat.inputs[0])
+    flat_end = flat.apply(Relu(), block(flat, x))
+    inner = Builder("inner", MAP)
+    template = inner.template(block(inner, inner.inputs[0]))
+    nested = Builder("nested", MAP)
+    nested_end = nested.apply(Relu(), nested.call(template, nested.apply(Gelu(), nested.inputs[0])))
+    a, b = figures(flat, flat_end), figures(nested, nested_end)
+    assert (a.peak_bytes, a.kept_bytes, a.moved_bytes) == (b.peak_bytes, b.kept_bytes, b.moved_bytes)
+
+
+def test_training_keeps_every_tensor_once():
+    b = Builder("train", MAP)
+    x = b.inputs[0]
+    y = b.apply(Gelu(), x)  # saves x
+    z = b.apply(conv(8, 1), x, entry="a")  # saves x again
+    s = b.apply(ADD(), y, z)  # saves nothing
+    r = b.apply(Relu(), s)  # saves its result
+    p = b.apply(OPERATORS["*"](), r, y)  # saves both
+    assert figures(b, p).kept_bytes == 3 * BYTES
+
+
+def test_copies_keep_their_own_tensors():
+    one, three = count(net(1), AT), count(net(3), AT)
+    per_layer = next(row for row in three.rows if row.count == 3).figures.kept_bytes
+    assert three.figures.kept_bytes - one.figures.kept_bytes == 2 * per_layer
