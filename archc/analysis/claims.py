@@ -18,6 +18,7 @@ from archc.analysis.setting import FLOATS, refusal, sizes_for
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
 from archc.ir.program import Program
 from archc.syntax import tree
+from archc.weights.keys import values as numbers
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _NUMBER = re.compile(r"(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?([kMGT]?)")
@@ -171,7 +172,7 @@ class _Judge:
     def figure(self, name: str, expr: tree.Expr, call: tree.Call | None) -> Quantity:
         options = self.options(call)
         if name in ("params", "buffers"):
-            figures = owned(template_weights(self.program.root))
+            figures = owned(template_weights(self.program.root, numbers(self.program.parameters)))
             return Quantity(figures.params if name == "params" else figures.buffers)
         free = [s for s in self.program.symbols if s != "B"]
         if free and name != "receptive_field" and (call is None or not call.arguments):

@@ -70,9 +70,9 @@ def _fvcore(c: Counted) -> tuple[int, int]:
             return 0, c.entering * 5
         case "adaptive_pool":
             return 0, c.entering
-        case "resize" if c.others:
-            # Nearest 1, bilinear 4 for each element: the taps that the exact count has too.
-            return 0, c.others
+        case "resize":
+            # Nearest 1 and bilinear 4 for each element, which the exact count has too; bicubic it does not see.
+            return 0, c.others if c.others <= 4 * c.leaving else 0
         case "sampling":
             return 0, c.leaving * 4
     return 0, 0

@@ -45,7 +45,8 @@ class Row:
     """A stage, block, turn or operation: the figures of one copy, of which there are `count`.
 
     `kind` is op, turn, loop's keyword or the role of the component; `what` the operation or component; `shape` the
-    first result's. `shared`: its weights are counted elsewhere. `receptive` is what an element of the result sees of
+    first result's. `sets` is how many sets of weights the copies have: one for a loop, none where the weights are those of
+    an earlier row. `receptive` is what an element of the result sees of
     each input's axis, in the last copy.
     """
 
@@ -57,7 +58,7 @@ class Row:
     figures: Figures
     receptive: Seen
     count: int = 1
-    shared: bool = False
+    sets: int = 1
     children: tuple[Row, ...] = ()
 
     @property
@@ -67,8 +68,8 @@ class Row:
 
     @property
     def params(self) -> int:
-        """Parameters of all copies, weights that are shared counted where they stand first."""
-        return 0 if self.shared else self.figures.params * self.count
+        """Parameters of all copies, each counted where it stands first."""
+        return self.figures.params * self.sets
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _cells(line: Line, indent: str = "  ") -> list[str]:
     row, f = line.row, line.row.figures
     name = indent * line.depth + row.name + (f"  x{row.count}" if row.count > 1 else "")
     return [
-        name, row.what if row.what != row.name else "", _shape(row), "shared" if row.shared else f"{f.params:,}",
+        name, row.what if row.what != row.name else "", _shape(row), "shared" if not row.sets else f"{f.params:,}",
         scaled(f.macs), "" if line.part is None else f"{100 * line.part:.1f}", scaled(f.flops),
         f"{f.kept_bytes / 1e6:.2f}", f"{f.peak_bytes / 1e6:.2f}", _intensity(f.intensity), receptive(row),
     ]  # fmt: skip
@@ -229,7 +229,7 @@ def _row_dict(row: Row, level: int) -> dict[str, Any]:
         "kind": row.kind,
         "what": row.what,
         "count": row.count,
-        "shared": row.shared,
+        "weight_sets": row.sets,
         "out": dict(zip(row.axes, row.shape, strict=True)),
         "params": f.params,
         "buffers": f.buffers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -99,7 +99,7 @@ class Classes:
         base = class_name(template.name.rstrip("s") if template.role == "turn" and len(template.name) > 3 else template.name)
         prefix = next((class_name(str(word)) for word in _structural(template)), "")
         for candidate in (base, prefix + base, *(f"{base}{n}" for n in range(2, 1000))):
-            if candidate not in self.names and candidate not in ("Tensor", "Any"):
+            if candidate not in self.names and candidate not in ("Tensor", "Any", "F", "Sequence", "Callable"):
                 self.names.add(candidate)
                 return candidate
         raise AssertionError(template.name)
@@ -413,7 +413,8 @@ class Constructor:
 
         self.expressions = Expressions(self._variable, self._no_extent, owner.needs.helper, owner.needs.define)
         self.functional = False
-        self._current: list[Line] = []
+        # For a loop whose results are tapped: what to note of each turn, given the channels it ends with.
+        self.taps: dict[str, Callable[[str], list[Line]]] = {}
 
     # `Code` for the constructors of operations.
     def number(self, value: Any) -> str:
@@ -532,8 +533,8 @@ class Constructor:
         rolled = len(set(texts)) == 1
         phis = [p for p in loop.phis]
         over = self._over(loop)
-        if rolled and not phis:
-            del saved_used
+        del saved_used
+        if rolled and not phis and entry.name not in self.taps:
             if over == "range(1)" and not targets:
                 return [Line(self.indent, f"self.{name} = nn.ModuleList([{texts[0]}])")]
             return [Line(self.indent, f"self.{name} = nn.ModuleList({texts[0]} for {self._targets(loop, texts[0])} in {over})")]
@@ -546,12 +547,25 @@ class Constructor:
             self.scopes.append(targets)
             for phi in phis:
                 inner.append(Line(self.indent + 4, f"{identifier(phi.var.name)} = {self.expressions.write(self.owner.names.resolve(phi.next))}"))
+            if entry.name in self.taps:
+                inner += self.taps[entry.name](self._channels(loop))
             self.scopes.pop()
             shown = self._targets(loop, " ".join(line.text for line in inner))
             return [*lines, Line(self.indent, f"for {shown} in {over}:"), *inner]
         for number, text in enumerate(texts):
             lines += self._unrolled(loop, number, name, text, phis)
+            if entry.name in self.taps:
+                lines += [replace(line, indent=line.indent - 4) for line in self.taps[entry.name](self._channels(loop, number))]
         return lines
+
+    def _channels(self, loop: Repeat, number: int = 0) -> str:
+        """The channels with which a turn ends, as an expression at its end."""
+        value = tapped(loop.turns[number])
+        assert value is not None
+        dim = value.type["C"].dim
+        inside = next(o for o, v in zip(loop.turns[number].template.outputs, loop.turns[number].outputs, strict=True) if v is value)
+        sym = dim.sym if dim.sym is not None and not isinstance(dim.sym, Const) else inside.type["C"].dim.sym
+        return self.number(sym if sym is not None else dim)
 
     def _unrolled(self, loop: Repeat, number: int, name: str, text: str, phis: list[Any]) -> list[Line]:
         """One turn of a loop whose turns are different classes."""
@@ -659,6 +673,11 @@ def init_call(kind: str, target: str, args: list[str]) -> str:
         case "fill", [value]:
             return f"nn.init.constant_({target}, {value})"
     raise AssertionError((kind, args))
+
+
+def tapped(turn: Call) -> Value | None:
+    """What a dense head taps of a stage: its map."""
+    return next((v for v in turn.outputs if v.type.positions and "C" in v.type), None)
 
 
 def _word(name: str, text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from archc.backend.classes import ClassWriter, Constructor
 from archc.backend.operand import Operand
@@ -80,7 +81,7 @@ class Classifier:
         return f"{{name for name, _ in self.named_parameters() if name.endswith({one})}}"
 
     def attributes(self, construct: Constructor) -> list[Line]:
-        """num_classes, num_features, head_hidden_size, grad_checkpointing and feature_info, after the modules are made."""
+        """num_classes, num_features, head_hidden_size, grad_checkpointing, after the modules are made."""
         out = self.program.outputs[0].value
         assert isinstance(out, Value) and isinstance(self.last.inputs[0], Value)
         rows = [
@@ -89,20 +90,32 @@ class Classifier:
         ]  # fmt: skip
         lines = [Line(8, f"self.{name} = {construct.number(dim)}") for name, dim in rows]
         lines.append(Line(8, "self.grad_checkpointing = False"))
-        lines += self._feature_info(construct)
         return lines
 
-    def _feature_info(self, construct: Constructor) -> list[Line]:
+    def taps(self, construct: Constructor) -> list[Line]:
+        """Have every stage noted in `feature_info` as it is made. Gives the line that starts the list."""
         taps = stage_taps(self.program)
         if not taps:
             reduction = _reduction(self.features, self.program)
-            return [Line(8, 'self.feature_info = [{"num_chs": self.num_features, "reduction": %d, "module": ""}]' % reduction)]
-        items = []
-        for module, value in taps:
-            channels = value.type["C"].size.constant
-            items.append(f'{{"num_chs": {channels}, "reduction": {_reduction(value, self.program)}, "module": {quoted(module)}}}')
-        del construct
-        return [Line(8, f"self.feature_info = [{', '.join(items)}]")]
+            channels = self.features.type["C"].dim
+            shown = f'{{"num_chs": {construct.number(channels)}, "reduction": {reduction}, "module": ""}}'
+            return [Line(8, f"self.feature_info: list[dict[str, Any]] = [{shown}]")]
+        number = 0
+        for module in dict.fromkeys(m.rsplit(".", 1)[0] for m, _ in taps):
+            reductions = [_reduction(v, self.program) for m, v in taps if m.rsplit(".", 1)[0] == module]
+            construct.taps[module] = partial(_note_stage, module, reductions, number)
+            number += len(reductions)
+        return [Line(8, "self.feature_info: list[dict[str, Any]] = []")]
+
+
+def _note_stage(module: str, reductions: list[int], before: int, channels: str) -> list[Line]:
+    count = "len(self.feature_info)" if not before else f"(len(self.feature_info) - {before})"
+    doubling = all(b == 2 * a for a, b in zip(reductions, reductions[1:], strict=False)) and len(reductions) > 1
+    reduction = f"{reductions[0]} * 2**{count}" if doubling else f"{tuple(reductions)}[{count}]"
+    if len(reductions) == 1:
+        reduction = str(reductions[0])
+    shown = f'{{"num_chs": {channels}, "reduction": {reduction}, "module": f"{module}.{{{count}}}"}}'
+    return [Line(12, f"self.feature_info.append({shown})")]
 
 
 def classifier_of(program: Program) -> Classifier | None:

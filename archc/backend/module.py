@@ -53,6 +53,9 @@ class _File:
         self.classes.folded = fold_constants(program.root, [e.template for e in program.entry_points])
         self.classes.folded.pop((program.root.span, program.root.role), None)
         self.model_name = class_name(program.model)
+        if self.model_name in (identifier(program.name), "F", "Tensor", "Any", "Sequence", "Callable"):
+            self.model_name += "Model"
+        self.classes.names |= {self.model_name, identifier(program.name)}
         self.classifier: Classifier | None = classifier_of(program)
 
     def text(self) -> str:
@@ -165,7 +168,8 @@ class _File:
     def _init(self, writer: ClassWriter) -> list[Line]:
         program = self.program
         construct = Constructor(writer)
-        body = construct.lines_of(program.root.entries)
+        start = self.classifier.taps(construct) if self.classifier is not None else []
+        body = [*start, *construct.lines_of(program.root.entries)] if construct.taps else [*construct.lines_of(program.root.entries), *start]
         extra: list[Line] = []
         if self.classifier is not None:
             extra = self.classifier.attributes(construct)
@@ -174,10 +178,11 @@ class _File:
             if p not in writer.names.kept:
                 kept.append(Line(8, f"self.{identifier(p)} = {identifier(p)}"))
         declared = [(name, value) for name, value in program.parameters]
-        defaults = self._defaults()
+        defaults, kinds = self._defaults(), dict(program.kinds)
         arguments = []
         for name, value in declared:
-            arguments.append(f"{identifier(name)}: {_annotation(name, value)} = {literal(_tuple(defaults[name]))}")
+            kind = _annotation(kinds.get(name), value)
+            arguments.append(f"{identifier(name)}: {kind} = {literal(_tuple(defaults[name]))}")
         head = f"def __init__(self, {', '.join(arguments)}) -> None:" if arguments else "def __init__(self) -> None:"
         lines = [Line(4, head), Line(8, "super().__init__()"), *kept, *construct.let_lines(), *body, *extra]
         if self._all_rules():
@@ -193,10 +198,10 @@ class _File:
         """(class, rules), the model's own first: rules of inner components win."""
         found: list[tuple[str, tuple[InitRule, ...]]] = []
         if self.program.root.inits:
-            found.append(("", self.program.root.inits))
+            found.append(("", _distinct(self.program.root.inits)))
         for made in reversed(self.classes.emitted):
             if made.rules:
-                found.append((made.name, made.rules))
+                found.append((made.name, _distinct(made.rules)))
         return found
 
     def _init_weights(self) -> list[Line]:
@@ -257,16 +262,20 @@ class _File:
         return [*lines, f'    """{_plain(doc)}"""', f"    return {self.model_name}(**overrides)"]
 
 
+def _distinct(rules: tuple[InitRule, ...]) -> tuple[InitRule, ...]:
+    """The rules without repetition: a later one for the same weight wins."""
+    return tuple({(r.owner, r.weight): r for r in rules}.values())
+
+
 def no_decay(template: Template) -> list[str]:
     """The component's own parameters that weight decay must leave alone."""
     return [e.weight.name for e in template.entries if isinstance(e, WeightEntry) and not e.weight.decay]
 
 
-def _annotation(name: str, value: Scalar) -> str:
+def _annotation(kind: str | None, value: Scalar) -> str:
     from archc.backend.classes import python_type
 
-    kind = python_type(value)
-    return "int | Sequence[int]" if name == "img_size" else kind
+    return "int | Sequence[int]" if kind == "size" else "float" if kind == "float" else python_type(value)
 
 
 def _tuple(value: Any) -> Any:

@@ -33,6 +33,7 @@ class Body:
     children: dict[str, Module] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     flat: list[tuple[str, str, Shape]] | None = None
+    sealed: bool = False  # its constructor is done
 
     def rows(self) -> list[tuple[str, str, Shape]]:
         """(name, kind, shape) of all tensors below, in torch's order; kind is param, buffer or table."""
@@ -52,6 +53,18 @@ class Module:
     body: Body
     owner: str | None = None
     ready: bool = True
+
+
+# What nn.Module has of its own: nothing can be registered under these names and be found again.
+RESERVED = frozenset(
+    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval "
+    "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia "
+    "named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer "
+    "register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
+    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
+    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory "
+    "state_dict to to_empty train training type xpu zero_grad".split()
+)
 
 
 # ---- signatures

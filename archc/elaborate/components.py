@@ -20,6 +20,7 @@ from archc.elaborate.values import (
     Recipe,
     kind_of,
 )
+from archc.elaborate.unused import unused
 from archc.ir.graph import Call, ChildEntry, OpEntry, Relabel, Template, Value
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Const, Scalar, Var, const, plain
@@ -675,6 +676,9 @@ def finish(
     from archc.elaborate.statements import settle_body
 
     settle_body(frame)
+    if not frame.session.ghosts and role != "entry":
+        for diagnostic in unused(tuple(frame.body), outputs, name):
+            frame.session.report(ArchError([diagnostic]))
     return Template(
         name, role, doc, passed, tuple(inputs), tuple(outputs), tuple(frame.body), tuple(frame.level.entries), span,
         tuple(frame.inits), tuple(s[1:] if s[0] == -1 else (s[0], -2) for s in shape) if nested else (),

@@ -14,6 +14,7 @@ from typing import Any
 
 from archc.contract import Obligation
 from archc.diagnostics import ArchError, Diagnostic, fail
+from archc.elaborate.names import check_label
 from archc.elaborate.values import FileNames, Many
 from archc.ir import graph
 from archc.ir.graph import Entry, Guard, InitRule, ListEntry, OpEntry, Statement, Value, WeightEntry
@@ -96,6 +97,7 @@ class Level:
     def add(self, entry: Entry) -> Entry:
         """Add an entry. Raises ArchError E0401 where its name is taken, Conflict where `_:` cannot be the whole level."""
         entry = replace(entry, guards=self.guards)
+        check_label(entry.name, entry.span)
         taken = {name: e for e in self.entries for name in _names(e)}
         if self.adopt and self.entries and (entry.name == "" or any(e.name == "" for e in self.entries)):
             raise Conflict
@@ -161,6 +163,7 @@ class Frame:
     owned: set[int] = field(default_factory=set)
     inits: list[InitRule] = field(default_factory=list)
     parameters: dict[str, Scalar] = field(default_factory=dict)
+    phi_names: set[str] = field(default_factory=set)
     retyped: dict[int, TensorType] = field(default_factory=dict)
     called: dict[int, str] = field(default_factory=dict)  # the author's names for what a turn reads
     closed_into: dict[int, Frame] = field(default_factory=dict)  # uid -> the closed turn that made the value
@@ -171,6 +174,10 @@ class Frame:
         made = Value(self.session.uid(), type, span, name)
         self.owned.add(made.uid)
         return made
+
+    def made(self, value: Value) -> bool:
+        """Whether the value was made here, or in a finished turn of a loop here."""
+        return value.uid in self.owned or value.uid in self.exported or value.uid in self.closed_into
 
     def use(self, value: Value) -> Value:
         """The value as this frame sees it: its own, one captured from around a loop, or the result of a finished turn."""

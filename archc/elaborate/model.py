@@ -299,10 +299,13 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
         raise fail("E0803", f"`{ref.tree.name}` has no output", ref.tree.span, helps=("write `output logits = ...`",))
     results = tuple(Many(o.value) if isinstance(o.value, tuple) else o.value for o in model.outputs)
     root = finish(frame, ref.tree.name, "model", [i.value for i in model.inputs], results, tuple(passed), ref.tree.span, doc_of(ref.tree.body))
+    if session.diagnostics:
+        raise ArchError(session.diagnostics)
     source = library.main.file.source
     doc = next((item.text for item in ref.file.file.items if isinstance(item, tree.Doc)), "")
     return Program(
         chosen.name, ref.tree.name, root.doc or doc, source, library.sources, chosen.span, root, tuple(passed),
+        tuple((p.name, p.type.span.text) for p in ref.tree.parameters),
         tuple(model.inputs), tuple(model.outputs), tuple(model.entries), tuple(session.symbols),
         tuple(session.obligations.values()), tuple(model.claims), tuple(model.rules), tuple(model.matches),
     )  # fmt: skip

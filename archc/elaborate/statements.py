@@ -8,7 +8,7 @@ from typing import Any
 from archc.contract import Obligation, settle
 from archc.diagnostics import ArchError, did_you_mean, fail
 from archc.elaborate import calls
-from archc.elaborate.components import _call, finish
+from archc.elaborate.components import _call, finish, fresh
 from archc.elaborate.expressions import bind_targets, binary, evaluate, help_label, items_of, symbolic, truth
 from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, tensors_in
 from archc.elaborate.values import POISON, Deferred, Many, Module, Poison, kind_of
@@ -559,6 +559,7 @@ class _Turns:
             except Conflict:
                 # `_:` beside other weights: write it into the turn instead of letting it be the turn.
                 self.adopt = False
+                scope.frame.phi_names -= {v.name for v in self.phis.values()}
                 scope.env.clear()
                 scope.env.update(start)
                 scope.frame.body[:] = body_so_far
@@ -597,7 +598,7 @@ class _Turns:
         for key in self.phis:
             value = scope.env.get(key[0])
             if isinstance(value, Value):
-                frame.retyped[value.uid] = self._with_phis(key[0], value.type)
+                frame.retyped[value.uid] = self._with_phis(key[0], outer.use(value).type)
         if statement.keyword in ("repeat", "loop"):
             if statement.targets:
                 scope.env[statement.targets[0]] = Scalar(number, Var(statement.targets[0]))
@@ -651,8 +652,9 @@ class _Turns:
         found = False
         for name in self.carried:
             old, new = before.get(name), self.scope.env.get(name)
-            if not (isinstance(old, Value) and isinstance(new, Value) and new.uid in frame.owned):
+            if not (isinstance(old, Value) and isinstance(new, Value) and frame.made(new)):
                 continue
+            old, new = self._frame.use(old), frame.use(new)
             if old.type.names != new.type.names:
                 continue
             for a, b in zip(old.type.axes, new.type.axes, strict=True):
@@ -664,20 +666,22 @@ class _Turns:
         return found
 
     def _phi_name(self, axis: str) -> str:
-        base = "channels" if axis == "C" else axis.lower()
-        taken = {v.name for v in self.phis.values()} | {n for n in self.scope.env} | set(self.statement.targets)
-        candidate, number = base, 2
-        while candidate in taken or ("phi", id(self.scope.frame), candidate) in self.scope.session.templates:
-            candidate, number = f"{base}_{number}", number + 1
-        self.scope.session.templates[("phi", id(self.scope.frame), candidate)] = True
-        return candidate
+        taken = {v.name for v in self.phis.values()} | set(self.scope.env) | set(self.statement.targets)
+        around: Frame | None = self._frame
+        while around is not None:
+            taken |= around.phi_names | set(around.parameters)
+            around = around.parent
+        words = ("channels", "width", "features") if axis == "C" else (axis.lower(),)
+        name = next((w for w in words if w not in taken), None) or fresh(words[0], dict.fromkeys(taken))
+        self._frame.phi_names.add(name)
+        return name
 
     def _note_sizes(self, before: dict[str, Any], frame: Frame, number: int) -> None:
         """What the changing sizes become, and the types under which a turn's results are known outside."""
         local = frozenset(self.statement.targets)
         for name in assigned_names(self.statement.body):
             for value in tensors_in(self.scope.env.get(name)):
-                if value.uid not in frame.owned and value.uid not in frame.closed_into:
+                if not frame.made(value):
                     continue
                 type = frame.use(value).type
                 axes = []
@@ -687,7 +691,10 @@ class _Turns:
                     if key in self.phis and dim.sym is not None:
                         if number == 0:
                             self.nexts[key] = dim.sym
-                        dim = Dim(dim.size, self.phis[key])
+                        # What every turn sets to the same is known by that, also behind the loop.
+                        changing = local | {v.name for v in self.phis.values()}
+                        steady = not mentions(self.nexts[key], changing)
+                        dim = Dim(dim.size, self.nexts[key] if steady and number == len(self.items) - 1 else self.phis[key])
                     elif dim.sym is not None and mentions(dim.sym, local):
                         same = next((v for k, v in self.phis.items() if self.nexts.get(k) == dim.sym), None)
                         dim = Dim(dim.size, same if same is not None else Const(dim.constant))
@@ -824,12 +831,12 @@ class _Turns:
         """The author's name for each output of the last turn."""
         if not self.frames:
             return ()
-        final = self.final_env
-        names = []
-        for inside, _ in self.frames[-1].outputs:
-            name = next((n for n, v in final.items() if isinstance(v, Value) and v.uid == inside.uid), "")
-            names.append(name)
-        return tuple(names)
+        last = self.frames[-1]
+        known = {}
+        for name, value in self.final_env.items():
+            if isinstance(value, Value):
+                known.setdefault(last.exported.get(value.uid, value).uid, name)
+        return tuple(known.get(inside.uid, "") for inside, _ in last.outputs)
 
     @property
     def final_env(self) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Program:
     span: Span
     root: Template
     parameters: tuple[tuple[str, Scalar], ...]
+    # The declared kind of each parameter as the spec writes it: `int`, `size`, `list[int]` ...
+    kinds: tuple[tuple[str, str], ...]
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     entry_points: tuple[EntryPoint, ...]
@@ -62,5 +64,3 @@ class Program:
     claims: tuple[tree.Claim, ...]
     rules: tuple[tree.Rule, ...]
     matches: tuple[tree.Matches, ...]
-    # Where the file that says `matches` lies, for each.
-    warnings: tuple[object, ...] = ()

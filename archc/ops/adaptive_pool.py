@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class AdaptivePool(Op):
     """The mean ("avg") or greatest ("max") of as many equal parts of each named axis as asked for.
 
-    Part i of n is floor(i size / n) .. ceil((i + 1) size / n) - 1, so parts overlap where n does not divide the
-    size. FLOPs: one per input element.
+    Part i of n is floor(i size / n) .. ceil((i + 1) size / n) - 1; parts overlap where n does not divide it.
+    FLOPs: one per input element.
     """
 
     name: ClassVar[str] = "adaptive_pool"

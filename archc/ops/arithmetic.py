@@ -210,7 +210,7 @@ class Logical(Binary):
 
 @dataclass(frozen=True)
 class Extremum(Binary):
-    """The larger or smaller of two sides, element by element. Its meaning tells when the left side is taken."""
+    """The larger or smaller of two sides, by element. Its meaning tells when the left side is taken."""
 
     def value(self, run: Run, a: Any, b: Any) -> Any:
         return run.torch.where(type(self).meaning(a, b), a, b)
@@ -257,8 +257,10 @@ Greater = _row(Comparison, "greater", ">", COMPARE, operator.gt, f"{_PAIR} -> x 
 AtLeast = _row(Comparison, "at_least", ">=", COMPARE, operator.ge, f"{_PAIR} -> x >= y", f"{_IDS} -> i >= j")
 Both = _row(Logical, "both", "and", AND, operator.and_, f"{_PAIR} -> (x > y) and (x < 1)")
 Either = _row(Logical, "either", "or", OR, operator.or_, f"{_PAIR} -> (x > y) or (x < -1)")
-Maximum = _row(Extremum, "maximum", "maximum", ATOM, operator.ge, f"{_PAIR} -> max(x, y)", f"{_MAP} -> max(x, 0.1)")
-Minimum = _row(Extremum, "minimum", "minimum", ATOM, operator.le, f"{_PAIR} -> min(x, y)", f"{_MAP} -> min(x, 0.1)")
+Maximum = _row(Extremum, "maximum", "maximum", ATOM, operator.ge,
+               f"{_PAIR} -> max(x, y)", f"{_MAP} -> max(x, 0.1)")
+Minimum = _row(Extremum, "minimum", "minimum", ATOM, operator.le,
+               f"{_PAIR} -> min(x, y)", f"{_MAP} -> min(x, 0.1)")
 # fmt: on
 
 

@@ -359,7 +359,7 @@ class ArgSort(Op):
 
     def torch(self, code: Code, x: Operand) -> Operand:
         x = x.merged(code)
-        text = f"{x.atom}.argsort({x.at(self.axis)}, stable=True)"
+        text = f"{x.atom}.argsort(dim={x.at(self.axis)}, stable=True)"
         return replace(x, text=text, type=result_type(self, x), binding=ATOM)
 
     def reference(self, run: Run, x: Named) -> Named:

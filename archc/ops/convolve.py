@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Convolve(Op):
-    """Convolve each sample of `x` with its own kernels `w`: [B, out, C, kh, kw]; all with the same without `B`.
+    """Convolve each sample of `x` with its own kernels `w`: [B, out, C, kh, kw], or all with one set.
 
     The axes of `w` besides B, out and C are the kernel, in the order of the position axes of `x`; C of `w` is
-    C of `x` / groups. The result has C = out. MACs: output positions x out x C/groups x product of the kernel.
+    C of `x` / groups. The result has C = out.
+    MACs: output positions x out x C/groups x product of the kernel.
     """
 
     name: ClassVar[str] = "convolve"
@@ -98,7 +99,7 @@ class Convolve(Op):
         if len(kernel) != count or any(axis.is_position for axis in kernel):
             has = ", ".join(axis.name for axis in kernel) or "none"
             raise OpError(
-                f"the kernels need a lower-case axis for each of the {count} positions of {x}, and have {has}",
+                f"kernels need a lower-case axis for each of the {count} positions of {x}, and have {has}",
                 "E0303",
                 help='rename the positions that became kernels: `rename(w, H="kh", W="kw")`',
             )

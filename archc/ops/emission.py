@@ -98,7 +98,7 @@ def fold(code: Code, x: Operand, lead: int, most: int, hint: str = "x") -> tuple
 
 
 def fold_tail(code: Code, x: Operand, keep: int, most: int, hint: str = "x") -> tuple[str, str]:
-    """`x` with the axes behind the first `keep` merged, where there are more than `most`, and what unfolds them."""
+    """`x` with all behind its first `keep` axes merged if that is more than `most`, and what unfolds it."""
     if len(x.order) - keep <= most:
         return x.text, ""
     x = bound(code, x, hint)

@@ -143,7 +143,7 @@ class Standardize(BatchNorm):
 
 @dataclass(frozen=True)
 class LayerNorm(Norm):
-    """(x - mean) / sqrt(var + eps) * weight + bias, with the statistics of one axis or several (arXiv:1607.06450)."""
+    """(x - mean) / sqrt(var + eps) * weight + bias, by the statistics of some axes (arXiv:1607.06450)."""
 
     name: ClassVar[str] = "layer_norm"
     cost_class: ClassVar[str] = "layer_norm"
@@ -154,7 +154,7 @@ class LayerNorm(Norm):
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> layer_norm(x)",
         "x: [B, N, C=4] -> layer_norm(x, eps=0.001)",
-        "x: [B, C=4, H=3, W=5] -> layer_norm(x, axis=(C, H, W))",
+        "x: [B, C=4, H=3, W=5] -> layer_norm(x, C, H, W)",
     )
     axis: Any = arg("axes", ("C",))
     eps: Any = arg("float", 1e-5)
@@ -219,7 +219,7 @@ class RmsNorm(LayerNorm):
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, N, C=4] -> rms_norm(x)",
         "x: [B, C=4, H, W] -> rms_norm(x, eps=0.001)",
-        "x: [B, heads=3, C=4] -> rms_norm(x, axis=(heads, C))",
+        "x: [B, heads=3, C=4] -> rms_norm(x, heads, C)",
     )
     eps: Any = arg("float", 1e-6)
 

@@ -11,7 +11,7 @@ from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
 from archc.sizes import Size
-from archc.where.base import bound, extents, tuple_text
+from archc.where.base import Once, bound, extents, opened, tuple_text
 from archc.where.paths import Cross, Path, Reverse, unfold
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Recur(Op):
     # ---- PyTorch
 
     def torch(self, code: Code, decay: Operand, update: Operand) -> Operand:
+        code = Once(code)
         decay, update = decay.merged(code), update.merged(code)
         type = result_type(self, decay, update)
         if not self.several:
@@ -147,15 +148,17 @@ def _scan(code: Code, path: Path, decay: Operand, update: Operand) -> Operand:
         path = path.path
     over = path.over
     update = _together(update, over)
-    sizes = extents(code, bound(code, update, "update"), over) if len(over) > 1 or not path.plain else ()
+    sizes: tuple[str, ...] = ()
+    if len(over) > 1 or not path.plain:
+        update = bound(code, update, "update")
+        sizes = extents(code, update, over)
     where = update.order.index(over[0])
     order = None
     if not path.plain:
-        update = bound(code, update, "update")
         order = code.let(path.order(code, sizes, f"{update}.device"), "order")
     many = path.lattices()
     still = not any(name in decay.order for name in over)
-    d = _on_path(_aligned(decay, update, over), where, len(over), None if still else order, 1 if still else many)
+    d = _on_path(_aligned(decay, update, over, sizes), where, len(over), None if still else order, 1 if still else many)
     d += f".unsqueeze({where})" if still and many > 1 else ""
     u = _on_path(update, where, len(over), order, many)
     dim = where + (many > 1)
@@ -177,20 +180,16 @@ def _together(x: Operand, over: tuple[str, ...]) -> Operand:
     return x.to((*front, *over, *rest[len(front) :]))
 
 
-def _aligned(decay: Operand, update: Operand, over: tuple[str, ...]) -> Operand:
+def _aligned(decay: Operand, update: Operand, over: tuple[str, ...], sizes: tuple[str, ...]) -> Operand:
     """`decay` in the order of `update`, with size 1 along the axes it lacks; along the path all of them or none."""
-    x = decay.to(tuple(name for name in update.order if name in decay.order))
-    text, order = x.atom, []
-    for place, name in enumerate(update.order):
-        order.append(name)
-        if name not in x.order:
-            text += f".unsqueeze({place})"
-    some = [name for name in over if name in x.order]
+    x = opened(decay.to(tuple(name for name in update.order if name in decay.order)), update.order)
+    some = [name for name in over if name in decay.order]
     if some and len(some) < len(over):
         # Folding needs the axes of the path whole.
-        shape = [f"{update}.shape[{i}]" if name in over and name not in some else "-1" for i, name in enumerate(order)]
-        text += f".expand({', '.join(shape)})"
-    return x if text == x.atom else replace(x, text=text, order=tuple(order), binding=ATOM)
+        whole = dict(zip(over, sizes, strict=True))
+        shape = [whole[name] if name in whole and name not in some else "-1" for name in x.order]
+        x = replace(x, text=f"{x.atom}.expand({', '.join(shape)})", binding=ATOM)
+    return x
 
 
 def _on_path(x: Operand, where: int, count: int, order: str | None, many: int) -> str:

@@ -63,7 +63,7 @@ def _row(name: str, pattern: str, meaning: Meaning, saves: str, whole: bool = Fa
     return dataclass(frozen=True)(type(name.title(), (Pointwise,), body))
 
 
-# Name, the PyTorch text of `x`, its meaning, what its backward pass reads; whether it takes whole numbers too.
+# Name, PyTorch text of `x`, meaning, what the backward pass reads; whether it takes whole numbers too.
 # fmt: off
 Abs = _row("abs", "{x}.abs()", lambda torch, x: torch.where(x < 0, -x, x), "x", whole=True)
 Sign = _row("sign", "{x}.sign()", lambda torch, x: (x > 0).to(x.dtype) - (x < 0).to(x.dtype), "", whole=True)
@@ -77,7 +77,7 @@ Cos = _row("cos", "{x}.cos()", lambda torch, x: torch.sin(x + math.pi / 2), "x")
 Erf = _row("erf", "{x}.erf()", lambda torch, x: 1 - torch.special.erfc(x), "x")
 Tanh = _row("tanh", "torch.tanh({x})", lambda torch, x: 1 - 2 / (torch.exp(2 * x) + 1), "result")
 Sigmoid = _row("sigmoid", "torch.sigmoid({x})", lambda torch, x: 1 / (1 + torch.exp(-x)), "result")
-Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, 0 * x, x), "result", whole=True)
+Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, 0, x), "result", whole=True)
 Silu = _row("silu", "F.silu({x})", lambda torch, x: x / (1 + torch.exp(-x)), "x")
 Softplus = _row("softplus", "F.softplus({x})", lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)), "x")
 # fmt: on

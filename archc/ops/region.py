@@ -11,7 +11,7 @@ from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, numeric, result_type
 from archc.sizes import Size
-from archc.where.base import TAP, Places, extents
+from archc.where.base import TAP, Once, Places, extents
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -57,7 +57,7 @@ class Over:
 
     def work(self) -> str:
         """Queries that share their keys make a matrix product, which counting tools see; others do not."""
-        return "contraction" if self.over.grouped else "region"
+        return "contraction" if self.over.shares else "region"
 
     def places(self, q: Sequence[Axis], k: Sequence[Axis], extra: Sequence[Any]) -> Places:
         return Places(tuple(q), tuple(k), tuple(extra))
@@ -104,7 +104,7 @@ class Correlate(Over, Op):
         return Reach(axis) if operand == 0 else reach_of(self.over, self.places(xs[0].positions, xs[1].positions, xs[2:]), axis)
 
     def torch(self, code: Code, q: Operand, k: Operand, *extra: Operand) -> Operand:
-        type = result_type(self, q, k, *extra)
+        type, code = result_type(self, q, k, *extra), Once(code)
         q, k = q.merged(code), k.merged(code)
         s = self.over.scores(code, q, k, self.places(q.type.positions, k.type.positions, extra))
         return replace(s, type=type)
@@ -184,7 +184,7 @@ class Aggregate(Over, Op):
         return Reach(axis) if operand == 0 else reach_of(self.over, self._at(xs[0], xs[1], xs[2:]), axis)
 
     def torch(self, code: Code, w: Operand, v: Operand, *extra: Operand) -> Operand:
-        type = result_type(self, w, v, *extra)
+        type, code = result_type(self, w, v, *extra), Once(code)
         y = self.over.mix(code, w, v.merged(code), self._at(w.type, v.type, extra))
         return replace(y, type=type)
 
@@ -233,7 +233,7 @@ class Look(Over, Op):
         return reach_of(self.over, self._at(xs[0], xs[1:]), axis)
 
     def torch(self, code: Code, x: Operand, *extra: Operand) -> Operand:
-        y = self.over.look(code, x.merged(code), self._at(x.type, extra))
+        y = self.over.look(Once(code), x.merged(code), self._at(x.type, extra))
         return replace(y, type=result_type(self, x, *extra))
 
     def reference(self, run: Run, x: Named, *extra: Named) -> Named:
@@ -276,6 +276,7 @@ class Valid(Over, Op):
         from archc.where.emit import validity
 
         at = self._at(like.type, extra)
+        code = Once(code)
         y = validity(self.over, code, like, at, like_extents(code, like, at.names))
         return replace(y, type=result_type(self, like, *extra))
 

@@ -12,7 +12,7 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import result_type, whole
 from archc.ops.region import Over, like_extents, no_taps, tap_axis
 from archc.sizes import Size
-from archc.where.base import TAP, Places
+from archc.where.base import TAP, Once, Places
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -79,7 +79,7 @@ class Relative(Over, Op):
         return Reach(axis)
 
     def torch(self, code: Code, table: Operand, like: Operand, *extra: Operand) -> Operand:
-        at = self._at(like.type, extra)
+        at, code = self._at(like.type, extra), Once(code)
         table = table.last(*self._offsets(table.type, at))
         centre = None if self.centre is None else code.number(self.centre)
         y = self.over.bias(code, table, at, like_extents(code, like, at.names), centre)

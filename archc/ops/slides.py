@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slide:
-    """A kernel along one axis. `pad` is None for TensorFlow's "same": ceil(size / stride), the odd pixel last."""
+    """A kernel along one axis. `pad` is None for TensorFlow's "same": ceil(size / stride) windows."""
 
     axis: str
     kernel: Scalar
@@ -47,8 +47,8 @@ class Slide:
     def steps(self, check: Check, size: Size, ceil: bool = False) -> Size:
         """How many windows there are along an axis of `size`.
 
-        With `ceil`, a last window may reach beyond the padding, if it starts before the padding at the end (as
-        torch has it).
+        With `ceil`, a last window may reach beyond the padding, if it starts before the padding at the end
+        (as torch has it).
         """
         stride = self.stride.value
         if self.pad is None:
@@ -68,7 +68,7 @@ class Slide:
 
 
 def slide_axes(x: TensorType, on: tuple[str, ...], axis: str | None, what: str) -> tuple[str, ...]:
-    """The axes that kernels slide along, in the order given. Raises OpError where there is no such operation."""
+    """The axes that kernels slide along, in their order. Raises OpError where there is no such operation."""
     if not 1 <= len(on) <= 3:
         raise OpError(
             f"{what} works on 1 to 3 position axes, and {x} has {len(on)}",

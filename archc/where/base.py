@@ -59,6 +59,11 @@ class Region:
         """The graph values that it carries."""
         return ()
 
+    @property
+    def shares(self) -> bool:
+        """Whether queries share their keys, so that scores are matrix products."""
+        return self.grouped
+
     # ---- shapes
 
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -85,6 +90,11 @@ class Region:
     def gaps(self) -> bool:
         """Whether some taps may be none: score -inf, weight 0."""
         raise NotImplementedError
+
+    @property
+    def leaks(self) -> bool:
+        """Whether `keys` gives values also for taps that are none."""
+        return False
 
     def reach(self, at: Places, axis: str) -> Reach | None:
         """What a query sees of the keys along a position axis, where sizes are numbers; None where it may be all."""
@@ -282,20 +292,49 @@ def tight(text: str) -> str:
     return text if re.fullmatch(r"[\w.]+(\[[^]]*\])?", text) else f"({text})"
 
 
+class Once:
+    """The `Code` of one operation, in which an expression that is let twice gets one name.
+
+    The names that it gives are new and never change: what they say of a shape may be said again later.
+    """
+
+    def __init__(self, code: Code) -> None:
+        self.code, self.names = code, dict[str, str]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.code, name)
+
+    def let(self, text: str, hint: str) -> str:
+        if text not in self.names:
+            self.names[text] = self.code.let(text, hint)
+        return self.names[text]
+
+
 def bound(code: Code, x: Operand, hint: str = "x") -> Operand:
-    """`x` under a name of its own, for text that mentions it more than once."""
+    """`x` under a name, for text that mentions it more than once."""
     if x.text.isidentifier():
         return x
     return replace(x, text=code.let(x.text, hint), binding=ATOM)
 
 
 def extents(code: Code, x: Operand, names: Sequence[str]) -> tuple[str, ...]:
-    """The sizes of axes: numbers, or local names that stay valid when `x` is gone."""
+    """The sizes of axes: numbers, or texts that stay valid when the variable `x` is given another value."""
     texts = []
     for name in names:
         text = code.extent(x, name)
-        texts.append(text if KEPT.fullmatch(text) else code.let(text, f"size_{name.lower()}"))
+        steady = KEPT.fullmatch(text) or isinstance(code, Once) and x.text in code.names.values()
+        texts.append(text if steady else code.let(text, f"size_{name.lower()}"))
     return tuple(texts)
+
+
+def opened(x: Operand, order: Sequence[str]) -> Operand:
+    """`x`, whose axes come in the order of `order`, with an axis of size 1 for each that it lacks."""
+    steps = [":" if name in x.order else "None" for name in order]
+    if "None" not in steps:
+        return x
+    last = len(steps) - steps[::-1].index("None")
+    full, short = ", ".join(steps[:last]), ", ".join(["...", *steps[steps.index("None") :]])
+    return then(x, f"{x.atom}[{min(full, short, key=len)}]", tuple(order))
 
 
 def arrange(x: Operand, positions: Sequence[str], last: Sequence[str]) -> Operand:

@@ -15,6 +15,7 @@ from archc.where.base import (
     GROUPS, QUERIES, TAP, Form, Places, arrange, bound, fixed, numbers, one_of, product_text, same_positions, then,
     trailing, tuple_text,
 )  # fmt: skip
+from archc.where.emit import query_sizes
 from archc.where.local import Local
 
 if TYPE_CHECKING:
@@ -306,17 +307,33 @@ class Halo(Blocks):
     def keys(self, code: Code, x: Operand, at: Places) -> Operand:
         ride, moved = self._split(at)
         x, lead = self._arranged(x, at)
-        x = bound(code, x)
-        rows = []
-        for name, block, halo in zip(moved, per_axis(self.block, len(moved)), per_axis(self.halo, len(moved)), strict=True):
-            parts = (code.extent(x, name), code.number(block), code.number(halo), f"{x}.device")
-            rows.append(f"{code.helper('halo_taps')}({', '.join(parts)})")
+        x = bound(code, x, "k")
         last = x.order[-1]
-        text = f"{code.helper('take_taps')}({x}, [{', '.join(rows)}], absent=True)"
+        text = f"{code.helper('take_taps')}({x}, {self._places(code, x, moved)}, absent=True)"
         if len(ride) + len(moved) > 1:
             text += f".flatten({len(lead)}, {len(lead) + len(ride) + len(moved) - 1})"
         x = then(x, text, (*lead, GROUPS, TAP, last))
         return then(x, f"{x.atom}[..., 0]", x.order[:-1]) if last == "@last" else x
+
+    def _places(self, code: Code, x: Operand, moved: Sequence[str]) -> str:
+        """The name of the taps of every block along all axes of a map."""
+        rows = []
+        for name, block, halo in zip(moved, per_axis(self.block, len(moved)), per_axis(self.halo, len(moved)), strict=True):
+            parts = (code.extent(x, name), code.number(block), code.number(halo), f"{x}.device")
+            rows.append(f"{code.helper('halo_taps')}({', '.join(parts)})")
+        return code.let(f"[{', '.join(rows)}]", "taps")
+
+    def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
+        if not self.gaps or len(self.axes(at.names)) < len(at.names):
+            return super().mask(code, k, at)
+        k, _ = self._arranged(k, at)
+        k = bound(code, k, "k")
+        sizes = tuple_text([code.extent(k, name) for name in at.names])
+        text = f"{code.helper('taps_inside')}({self._places(code, k, at.names)}, {sizes})"
+        if len(at.names) > 1:
+            text += f".flatten(0, {len(at.names) - 1})"
+        form = Form(self, at.names, query_sizes(code, k, at))
+        return Operand(code.let(text, "valid"), k.type, (GROUPS, TAP), where=form)
 
     def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         count = len(sizes)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archc.backend.operand import SUM, Operand
+from archc.backend.operand import ATOM, SUM, Operand
 from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach
 from archc.sizes import Size
-from archc.where.base import TAP, Places, Region, bound, extents, then
-from archc.where.emit import logical, query_sizes, taps_of_queries, there
+from archc.where.base import TAP, Form, Places, Region, bound, extents, then
+from archc.where.emit import logical, query_sizes, taps_of_queries, there, weights_in_form, without
+from archc.where.lines import Self, Span
 
 if TYPE_CHECKING:
     from archc.reference.named import Run
@@ -28,6 +29,10 @@ class Union(Region):
     @property
     def local(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.left.local or self.right.local
+
+    @property
+    def shares(self) -> bool:
+        return self.left.shares and self.right.shares
 
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         moved = {*self.left.axes(names), *self.right.axes(names)}
@@ -123,6 +128,10 @@ class Difference(Region):
     def local(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.left.local
 
+    @property
+    def shares(self) -> bool:
+        return self.left.shares
+
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         return self.left.axes(names)
 
@@ -177,25 +186,34 @@ class Difference(Region):
     def mask(self, code: Code, k: Operand, at: Places) -> Operand:
         return Operand(self._mask(code, k, at, query_sizes(code, k, at)), k.type, (*at.names, TAP))
 
+    def _own(self, code: Code, k: Operand, at: Places) -> str | None:
+        """Where tap and query are one position, in the form of whole axes: the diagonal. None in other cases."""
+        if not isinstance(self.right, Self) or not isinstance(self.left, Span):
+            return None
+        k = bound(code, k, "k")
+        return code.let(f"torch.eye({self.left.count(code, k, at)}, dtype=torch.bool, device={k}.device)", "own")
+
     def scores(self, code: Code, q: Operand, k: Operand, at: Places) -> Operand:
         q, k = bound(code, q.last("C"), "q"), bound(code, k.last("C"), "k")
+        own = self._own(code, k, at)
+        if own is not None:
+            s = self.left.scores(code, q, k, at)
+            return replace(s, text=f'{s.atom}.masked_fill({own}, float("-inf"))', binding=ATOM)
         mask = self._mask(code, k, at, extents(code, q, at.names))
         s = logical(code, self.left.scores(code, q, k, at))
         return then(s, f'{s.atom}.masked_fill(~{mask}, float("-inf"))', s.order)
 
     def mix(self, code: Code, w: Operand, v: Operand, at: Places) -> Operand:
-        w, v = logical(code, w), bound(code, v, "v")
-        names = tuple(name for name in at.names if name in w.order)
-        w = w.to((*(n for n in w.order if n not in (*names, TAP)), *names, TAP))
-        mask = self._mask(code, v, at, query_sizes(code, v, at))
-        if len(names) == len(at.names):
-            return self.left.mix(code, then(w, f"{w.atom}.masked_fill(~{mask}, 0.0)", w.order), v, at)
-        missing = tuple(n for n in at.names if n not in names)
-        lead = w.order[: len(w.order) - len(names) - 1]
-        view = w.atom
-        for place, name in enumerate(at.names):
-            view += f".unsqueeze({len(lead) + place})" if name in missing else ""
-        return self.left.mix(code, then(w, f"{view}.where({mask}, 0.0)", (*lead, *at.names, TAP)), v, at)
+        v = bound(code, v if "C" not in v.order else v.last("C"), "v")
+        own = self._own(code, v, at)
+        if own is not None and all(name in w.type for name in at.names):
+            w = weights_in_form(self.left, code, w, at, ())
+            return self.left.mix(code, replace(w, text=f"{w.atom}.masked_fill({own}, 0.0)", binding=ATOM, where=Form(self.left, at.names, query_sizes(code, v, at))), v, at)
+        mask = Operand(self._mask(code, v, at, query_sizes(code, v, at)), v.type, (*at.names, TAP))
+        w = logical(code, w)
+        rest = tuple(axis for axis in w.type.axes if axis.name not in mask.order)
+        type = w.type.with_axes((*rest, *at.q, w.type[TAP]))
+        return self.left.mix(code, replace(without(w, mask), type=type), v, at)
 
     def look(self, code: Code, x: Operand, at: Places) -> Operand:
         x = bound(code, x)

@@ -8,20 +8,17 @@ from dataclasses import replace
 from archc.backend.operand import ATOM, PRODUCT, Operand
 from archc.ir.types import TensorType
 from archc.ops.base import Code
-from archc.where.base import GROUPS, QUERIES, TAP, Form, Places, Region, bound, extents, probe, then, tuple_text
+from archc.where.base import (
+    GROUPS, QUERIES, TAP, Form, Places, Region, bound, extents, opened, probe, then, tuple_text,
+)  # fmt: skip
 
 
 def lift(x: Operand, lead: Sequence[str], tail: int) -> Operand:
     """`x` with the axes before its last `tail` ones in the order `lead`, and size 1 between them where it lacks one."""
     have = [name for name in lead if name in x.order]
     x = x.to((*have, *x.order[len(x.order) - tail :]))
-    text, order = x.atom, list(x.order)
     inner = lead[lead.index(have[0]) :] if have else ()
-    for place, name in enumerate(inner):
-        if name not in have:
-            text += f".unsqueeze({place})"
-            order.insert(place, name)
-    return then(x, text, tuple(order)) if text != x.atom else x
+    return opened(x, (*inner, *x.order[len(have) :]))
 
 
 def leads(a: Operand, b: Operand, tail_a: int, tail_b: int) -> tuple[str, ...]:
@@ -121,7 +118,10 @@ def weights_in_form(region: Region, code: Code, w: Operand, at: Places, sizes: t
         assert isinstance(w.where, Form)
         w = w.where.merge(code, w)
     if w.where is None and region.grouped and any(name in w.order for name in at.names):
-        w = region.queries(code, spread(w, at.names, sizes), at)
+        w = w.last(TAP)
+        if not all(name in w.order for name in at.names):
+            w = spread(w, at.names, sizes)
+        w = region.queries(code, w, at)
     return w.last(TAP)
 
 
@@ -129,16 +129,9 @@ def spread(x: Operand, names: Sequence[str], sizes: Sequence[str]) -> Operand:
     """`x`, repeated along those of the position axes `names` that it lacks, in front of its last axis."""
     lead = tuple(name for name in x.order[:-1] if name not in names)
     x = x.to((*lead, *(name for name in names if name in x.order), x.order[-1]))
-    shape, order = ["-1"] * len(lead), list(lead)
-    text = x.atom
-    for name, size in zip(names, sizes, strict=True):
-        if name not in x.order:
-            text += f".unsqueeze({len(order)})"
-        order.append(name)
-        shape.append("-1" if name in x.order else size)
-    if text == x.atom:
-        return x
-    return then(x, f"{text}.expand({', '.join(shape)}, -1)", (*order, x.order[-1]))
+    shape = [*["-1"] * len(lead), *("-1" if n in x.order else size for n, size in zip(names, sizes, strict=True))]
+    y = opened(x, (*lead, *names, x.order[-1]))
+    return x if y is x else then(y, f"{y.atom}.expand({', '.join(shape)}, -1)", y.order)
 
 
 def query_sizes(code: Code, k: Operand, at: Places) -> tuple[str, ...]:
@@ -151,19 +144,31 @@ def query_sizes(code: Code, k: Operand, at: Places) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def without(w: Operand, mask: Operand) -> Operand:
+    """`w`, taps innermost, with 0 for the taps that are none."""
+    lead = tuple(name for name in w.order if name not in mask.order)
+    w = opened(w.to((*lead, *(name for name in mask.order if name in w.order))), (*lead, *mask.order))
+    return then(w, f"{w.atom}.where({mask}, 0.0)", w.order)
+
+
 def mix(region: Region, code: Code, w: Operand, v: Operand, at: Places) -> Operand:
     v = bound(code, v if "C" not in v.order else v.last("C"), "v")
-    if isinstance(w.where, Form):
+    sizes = tuple[str, ...]()
+    if region.local:
+        sizes = query_sizes(code, v, at) if region.grouped or not all(n in w.order for n in at.names) else ()
+    elif isinstance(w.where, Form):
         sizes = w.where.extents
     else:
         w = bound(code, w, "w")
-        whole = all(name in w.order for name in at.names)
-        sizes = extents(code, w, at.names) if whole else query_sizes(code, v, at)
+        sizes = extents(code, w, at.names)
     # Channels that the weights have too ride along; only taps are summed.
     shared = "C" in w.order and "C" in v.order
     if shared:
         w, v = (renamed(x, {"C": "@channels"}) for x in (w, v))
     w = weights_in_form(region, code, w, at, sizes)
+    mask = region.mask(code, v, at) if region.leaks else None
+    if mask is not None:
+        w = without(w, mask)
     channels = "C" in v.order
     values = region.keys(code, v, at)
     if not channels:
@@ -201,10 +206,14 @@ def renamed(x: Operand, names: dict[str, str]) -> Operand:
 def look(region: Region, code: Code, x: Operand, at: Places) -> Operand:
     """The taps of every query, in the order (lead, positions, tap), channels among the lead."""
     x = bound(code, x)
-    sizes = query_sizes(code, x, at)
+    sizes = query_sizes(code, x, at) if region.grouped else ()
     if "C" in x.order:
         x = renamed(x, {"C": "@channels"})
     found = region.keys(code, x, at)
     if region.grouped:
-        found = Form(region, at.names, sizes).merge(code, found)
+        form = Form(region, at.names, sizes)
+        found = form.merge(code, region.merge(code, found, form))
+    mask = region.mask(code, x, at) if region.leaks else None
+    if mask is not None:
+        found = then(found, f"{found.atom}.masked_fill(~{logical(code, mask).atom}, 0)", found.order)
     return renamed(found, {"@channels": "C"})

@@ -11,6 +11,7 @@ from archc.ir.sym import Const, Scalar, apply, const, size_of
 from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
 from archc.sizes import Size
 from archc.where.base import TAP, Places, arrange, bound, fixed, numbers, one_of, same_positions, then, trailing, tuple_text
+from archc.where.emit import query_sizes, spread
 from archc.where.local import Local
 
 if TYPE_CHECKING:
@@ -99,13 +100,27 @@ class Neighborhood(Local):
         last = trailing(x, at.names)
         x = bound(code, arrange(x, (*ride, *moved), last), "k")
         shown = x if last else then(x, f"{x}[..., None]", (*x.order, "@last"))
-        rows = [self.rows(code, place, code.extent(x, name), f"{x}.device", len(moved)) for place, name in enumerate(moved)]
         absent = ", absent=True" if self.rule in ("drop", "zero") else ""
-        text = f"{code.helper('take_taps')}({shown}, [{', '.join(rows)}]{absent})"
+        text = f"{code.helper('take_taps')}({shown}, {self.places(code, x, moved)}{absent})"
         order = (*x.order[: len(x.order) - len(last)], TAP, *last)
         y = then(x, text if last else f"{text}[..., 0]", order)
         lead = tuple(name for name in x.order if name not in (*at.names, *last))
         return y.to((*lead, *at.names, TAP, *last))
+
+    def places(self, code: Code, x: Operand, moved: Sequence[str]) -> str:
+        """The name of the taps along all axes of a map."""
+        rows = [self.rows(code, place, code.extent(x, name), f"{x}.device", len(moved)) for place, name in enumerate(moved)]
+        return code.let(f"[{', '.join(rows)}]", "taps")
+
+    def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
+        if not self.gaps:
+            return None
+        moved = self.axes(at.names)
+        k = bound(code, arrange(k, [n for n in at.names if n not in moved] + list(moved), trailing(k, at.names)), "k")
+        sizes = tuple_text([code.extent(k, name) for name in moved])
+        valid = code.let(f"{code.helper('taps_inside')}({self.places(code, k, moved)}, {sizes})", "valid")
+        mask = Operand(valid, k.type, (*moved, TAP))
+        return mask if len(moved) == len(at.names) else spread(mask, at.names, query_sizes(code, k, at))
 
     def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:
         """The text of the taps along one axis, [position, tap]."""
@@ -132,4 +147,5 @@ class Neighborhood(Local):
         parts = [str(table), tuple_text(["1"] * count), tuple_text([code.number(k) for k in kernels])]
         parts += [f"start={tuple_text([code.number(h) for h in halves])}", *middle]
         text = f"{code.helper('relative_bias')}({', '.join(parts)})"
-        return then(table, f"{text}.flatten(-{count + 1}, -2)[..., 0, :]" if count > 1 else f"{text}[..., 0, :]", (*lead, TAP))
+        shape = ", ".join(["-1"] * len(lead) + list(sizes) + ["-1"])
+        return then(table, f"{text}.expand({shape})", (*lead, *moved, TAP))

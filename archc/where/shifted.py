@@ -43,6 +43,10 @@ class Shifted(Region):
     def gaps(self) -> bool:
         return self.region.gaps or self.edge.value == "drop"
 
+    @property
+    def leaks(self) -> bool:
+        return self.edge.value == "drop"
+
     def _shifts(self, count: int) -> tuple[Scalar, ...]:
         return numbers(self.shift, count, "shift", least=-(2**31), fixed=False)
 
@@ -133,15 +137,10 @@ class Shifted(Region):
         if self.edge.value != "drop":
             return inside
         moved = self.axes(at.names)
-        terms = []
-        for place, (name, shift) in enumerate(zip(moved, self._shifts(len(moved)), strict=True)):
-            size, s = code.extent(k, name), code.number(shift)
-            text = f"(torch.arange({size}, device={k.atom}.device) >= {size} - ({s}) % {size})"
-            shape = ["1"] * (len(at.names) + 1)
-            shape[at.names.index(name)] = "-1"
-            terms.append(f"{text}.view({', '.join(shape)})" + (f" * {2**place}" if place else ""))
-        ones = ", ".join((*(code.extent(k, name) for name in at.names), "1"))
-        side = code.let(f"({' + '.join(terms)}).expand({ones})", "side")
+        shifts = dict(zip(moved, (code.number(s) for s in self._shifts(len(moved))), strict=True))
+        sizes = [code.extent(k, name) for name in at.names]
+        parts = (tuple_text(sizes), tuple_text([shifts.get(name, "0") for name in at.names]), f"{k.atom}.device")
+        side = code.let(f"{code.helper('seam_sides')}({', '.join(parts)})", "side")
         queries, keys = self.queries(code, probe(side, at.q), at), self.keys(code, probe(side, at.k), at)
         text = f"{queries.atom} == {keys.atom}.transpose(-2, -1)" if self.grouped else f"{queries.atom} == {keys.atom}[..., 0]"
         if inside is not None:

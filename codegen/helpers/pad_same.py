@@ -7,8 +7,8 @@ def pad_same(
 ) -> Tensor:
     """Pad as TensorFlow's "same" does: ceil(size / stride) windows, the odd pixel last."""
     pads: list[int] = []
-    sizes = x.shape[x.ndim - len(kernel) :]
-    for size, k, s, d in zip(sizes, kernel, stride, dilation):
-        total = max((-(size // -s) - 1) * s + d * (k - 1) + 1 - size, 0)
+    for i, size in enumerate(x.shape[x.ndim - len(kernel) :]):
+        span = dilation[i] * (kernel[i] - 1) + 1
+        total = max((-(size // -stride[i]) - 1) * stride[i] + span - size, 0)
         pads = [total // 2, total - total // 2, *pads]
     return F.pad(x, pads, value=value)

@@ -91,19 +91,19 @@ def test_turns_that_cost_the_same_are_one_row():
 def whole(cost: Cost) -> tuple[int, int, int]:
     """Parameters, MACs and others summed over the leaves of the breakdown."""
 
-    def walk(row: Row, times: int, shared: bool) -> tuple[int, int, int]:
-        times, shared = times * row.count, shared or row.shared
+    def walk(row: Row, times: int, sets: int) -> tuple[int, int, int]:
+        times, sets = times * row.count, sets * row.sets
+        f = row.figures
         if not row.children:
-            copies = 0 if shared else times
-            return copies * row.figures.params, times * row.figures.macs, times * row.figures.others
-        parts = [walk(child, times, shared) for child in row.children]
-        return tuple(map(sum, zip(*parts, strict=True)))
+            return sets * f.params, times * f.macs, times * f.others
+        return tuple(map(sum, zip(*(walk(child, times, sets) for child in row.children), strict=True)))
 
-    return tuple(map(sum, zip(*(walk(row, 1, False) for row in cost.rows), strict=True)))
+    return tuple(map(sum, zip(*(walk(row, 1, 1) for row in cost.rows), strict=True)))
 
 
-def test_rows_add_up_to_the_totals():
-    cost = count(net(5), AT)
+@pytest.mark.parametrize("keyword", ["repeat", "loop"])
+def test_rows_add_up_to_the_totals(keyword):
+    cost = count(net(5, keyword), AT)
     assert whole(cost) == (cost.figures.params, cost.figures.macs, cost.figures.others)
     assert cost.total(lambda p: p.figures.macs) == cost.figures.macs
 
@@ -122,7 +122,7 @@ def test_a_module_that_is_used_twice_is_owned_once():
     cost = count(m.program(a, b), AT)
     assert cost.figures.params == LAYER_PARAMS
     assert cost.figures.macs == 2 * LAYER * 16
-    assert [row.shared for row in cost.rows] == [False, True]
+    assert [row.sets for row in cost.rows] == [1, 0]
 
 
 def test_what_only_training_has_counts_when_asked_for():

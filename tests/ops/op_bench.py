@@ -1,4 +1,4 @@
-"""Operations without a compiler around them: types from text, emitted text that runs, the meaning beside it."""
+"""Operations without a compiler around them: types from text, emitted text that runs, the meaning beside."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def typed(text: str) -> TensorType:
 
 
 def made(op: type[Op], **given: Any) -> Op:
-    """The operation with plain values as the elaborator would give them: numbers as Scalars, axes as names."""
+    """The operation with its arguments as the elaborator gives them: numbers as Scalars, axes as names."""
     kinds = {p.name: p.kind for p in parameters(op)}
     fields = {}
     for name, value in given.items():
@@ -55,7 +55,11 @@ class FakeCheck:
     stated: list[tuple[str, Size, Size, str]] = field(default_factory=list)
 
     def _state(self, kind: str, left: Size, right: Size, code: str, holds: Any) -> None:
-        if left.constant is not None and right.constant is not None and not holds(left.constant, right.constant):
+        if (
+            left.constant is not None
+            and right.constant is not None
+            and not holds(left.constant, right.constant)
+        ):
             raise OpError(f"{kind} {left} {right}", code)
         self.stated.append((kind, left, right, code))
 
@@ -183,8 +187,10 @@ def trial(op: Op, *texts: str, sizes: dict[str, int] | None = None, functional: 
     return Trial(results, meaning, emitted, text, constructor)
 
 
-def agree(op: Op, *texts: str, sizes: dict[str, int] | None = None, data: list[Tensor] | None = None) -> Trial:
-    """Holds the emitted text (with and without a module, for several layouts) to the meaning and to the types."""
+def agree(
+    op: Op, *texts: str, sizes: dict[str, int] | None = None, data: list[Tensor] | None = None
+) -> Trial:
+    """Holds the emitted text (with and without a module, in several layouts) to the meaning and the types."""
     torch.manual_seed(0)
     first = None
     for functional in (False, True):
@@ -197,8 +203,12 @@ def agree(op: Op, *texts: str, sizes: dict[str, int] | None = None, data: list[T
                 assert tuple(got.shape) == shape, (type, got.shape, result.text)
                 kind = {"float": torch.float64, "int": torch.int64, "bool": torch.bool}[type.dtype]
                 assert meant.dtype == kind, (meant.dtype, type)
-                assert (got.dtype.is_floating_point and type.dtype == "float") or got.dtype == kind, result.text
-                torch.testing.assert_close(got.to(kind), meant, rtol=1e-7, atol=1e-7, msg=lambda m, t=result.text: f"{t}\n{m}")
+                assert (got.dtype.is_floating_point and type.dtype == "float") or got.dtype == kind, (
+                    result.text
+                )
+                torch.testing.assert_close(
+                    got.to(kind), meant, rtol=1e-7, atol=1e-7, msg=lambda m, t=result.text: f"{t}\n{m}"
+                )
     return first
 
 

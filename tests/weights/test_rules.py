@@ -264,7 +264,7 @@ names = st.lists(st.text("abc.0", min_size=1, max_size=5), unique=True, max_size
 
 @given(names, st.sampled_from(['"a*" -> "b*"', '"**a" -> "**b"', '"*{i}" -> "*{i+1}"', '"c" -> drop']))
 def test_nothing_is_lost_and_nothing_is_filled_twice(keys: list[str], line: str) -> None:
-    """Either the plan is refused, or every tensor has exactly one place and every weight exactly one source."""
+    """The plan is refused, or every tensor has exactly one place and every weight exactly one source."""
     official: Shapes = {key: (2,) for key in keys}
     try:
         module: Shapes = {

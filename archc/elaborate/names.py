@@ -1,0 +1,34 @@
+"""Which labels may name weights: they become attributes of torch modules and parts of state-dict keys."""
+
+from __future__ import annotations
+
+import keyword
+
+from archc.diagnostics import fail
+from archc.source import Span
+
+# What every torch.nn.Module has already, and what archc gives the modules that it writes.
+TAKEN = frozenset(
+    """add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval extra_repr
+    float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
+    named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
+    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule
+    share_memory state_dict to to_empty train training type xpu zero_grad T_destination
+    forward_features forward_head get_classifier reset_classifier set_grad_checkpointing no_weight_decay init_weights
+    num_classes num_features head_hidden_size feature_info grad_checkpointing""".split()
+)
+
+
+def check_label(name: str, span: Span) -> None:
+    """Raises ArchError E0228 for a label that cannot name weights."""
+    if name == "_" or name == "":
+        return
+    if keyword.iskeyword(name):
+        raise fail("E0228", f"`{name}` is a word of Python and cannot name weights", span, helps=(f"write `{name}_` or another word",))
+    if name.startswith("_"):
+        raise fail("E0228", f"`{name}` cannot name weights: names that begin with `_` are torch's own", span)
+    if name in TAKEN:
+        raise fail("E0228", f"every module has an attribute `{name}` already", span, "cannot name weights",
+                   helps=(f"write `{name}_1` or another word",))  # fmt: skip
