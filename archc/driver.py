@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archc.analysis.claims import check_claims
-from archc.analysis.cost import count
+from archc.analysis.cost import count, owned, template_weights
 from archc.analysis.figures import Cost
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError, Diagnostic, fail
@@ -122,6 +122,7 @@ def compile_variant(spec: Spec, name: str) -> Module:
 
     checked = check(build(spec, name))
     program, contract, cost = checked.program, checked.contract, checked.cost
-    at = f"at {shown_sizes(program, cost.sizes)}" if cost is not None else ""
-    head = Figures(cost.figures.params, at, cost.figures.macs, cost.figures.flops) if cost is not None else Figures(0)
+    head = Figures(owned(template_weights(program.root)).params)
+    if cost is not None:
+        head = Figures(head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops)
     return Module(checked, emit(program, contract, head, sensitive(spec.library, variant(spec.library, name), program)))

@@ -14,9 +14,11 @@ from typing import Any
 
 from archc.analysis.cost import count, owned, template_weights
 from archc.analysis.figures import Cost, Row
-from archc.analysis.setting import FLOATS, refusal, sizes_for
+from archc.analysis.setting import FLOATS
+from archc.contract import Contract, solve
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
 from archc.ir.program import Program
+from archc.sizing import choose, parse_sizes
 from archc.syntax import tree
 from archc.weights.keys import values as numbers
 
@@ -47,9 +49,9 @@ class Quantity:
     bound: bool = False
 
 
-def check_claims(program: Program) -> list[Diagnostic]:
+def check_claims(program: Program, contract: Contract | None = None) -> list[Diagnostic]:
     """A finding for each claim that does not hold (E0501) or cannot be evaluated (E0502)."""
-    judge = _Judge(program)
+    judge = _Judge(program, contract)
     found = []
     for claim in program.claims:
         try:
@@ -75,8 +77,8 @@ def slack(text: str) -> float:
 class _Judge:
     """Evaluates claims; counts each set of sizes once."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, contract: Contract | None) -> None:
+        self.program, self._contract = program, contract
         self._costs: dict[Any, Cost] = {}
 
     # ---- conditions
@@ -105,16 +107,20 @@ class _Judge:
                         return wrong
                 return None
             case tree.Call(function=tree.Name(name="admits")):
-                refused = refusal(self.program, self.sizes(condition))
-                if refused is None:
-                    return None
-                return Diagnostic(
-                    "E0501",
-                    "a claim does not hold",
-                    condition.span,
-                    "these sizes are refused",
-                    notes=(refused.why,),
-                )
+                given = self.given(condition)
+                try:
+                    self.chosen(given)
+                except ArchError as error:
+                    (finding,) = error.diagnostics
+                    notes = (finding.label, *finding.notes) if finding.label else finding.notes
+                    return Diagnostic(
+                        "E0501",
+                        "a claim does not hold",
+                        condition.span,
+                        "these sizes are refused",
+                        notes=notes,
+                    )
+                return None
         raise fail("E0502", "a claim compares figures", condition.span,
                    helps=("write `claim params == 26.6M` or `claim admits(image=224)`",))  # fmt: skip
 
@@ -179,12 +185,15 @@ class _Judge:
             first = self.program.inputs[0].name
             helps = (f"write `{name}({first}=224)`, or `{name}({free[0]}=224)` for one size",)
             raise fail("E0502", f"`{name}` depends on the sizes of the inputs", expr.span, helps=helps)
-        sizes = self.sizes(call)
-        refused = refusal(self.program, sizes)
-        if refused is not None:
+        given = self.given(call)
+        try:
+            sizes = self.chosen(given)
+        except ArchError as error:
+            (finding,) = error.diagnostics
+            notes = (finding.label, *finding.notes) if finding.label else finding.notes
             raise fail(
-                "E0502", "the model does not take inputs of these sizes", expr.span, notes=(refused.why,)
-            )
+                "E0502", "the model does not take inputs of these sizes", expr.span, notes=notes
+            ) from None
         cost = self.cost(sizes, options)
         if name == "receptive_field":
             return receptive_field(cost, expr)
@@ -198,21 +207,28 @@ class _Judge:
                 given[argument.keyword] = argument.value.value
         return given
 
-    def sizes(self, call: tree.Expr | None) -> dict[str, int]:
-        """The sizes that the arguments of a figure name: an input, or a symbol. Raises ArchError E0502."""
-        given: dict[str, int] = {}
+    def given(self, call: tree.Expr | None) -> dict[str, int]:
+        """The sizes that the arguments of a figure name: of an input, or a symbol. Raises ArchError E0502."""
+        texts = []
         for argument in call.arguments if isinstance(call, tree.Call) else ():
             if isinstance(argument.value, tree.String):
                 continue
             value = self.number(argument.value).value
-            if argument.keyword is None or value != int(value) or value < 1:
+            if argument.keyword is None or value != int(value):
                 raise fail("E0502", "sizes are given as `INPUT=n` or `SYMBOL=n`", argument.span)
-            known = [*(i.name for i in self.program.inputs), *self.program.symbols]
-            if argument.keyword not in known:
-                raise fail("E0502", f"no input or size is called `{argument.keyword}`", argument.span,
-                           helps=did_you_mean(argument.keyword, known) or (f"known are {', '.join(known)}",))  # fmt: skip
-            given[argument.keyword] = int(value)
-        return sizes_for(self.program, given)
+            try:
+                parse_sizes(self.program, [f"{argument.keyword}={int(value)}"])
+            except ArchError as error:
+                (finding,) = error.diagnostics
+                raise fail("E0502", finding.message, argument.span, helps=finding.helps) from None
+            texts.append(f"{argument.keyword}={int(value)}")
+        return parse_sizes(self.program, texts)
+
+    def chosen(self, given: dict[str, int]) -> dict[str, int]:
+        """A value for every size. Raises ArchError E0902 where the model takes none with the given ones."""
+        if self._contract is None:
+            self._contract = solve(self.program.symbols, self.program.obligations)
+        return choose(self.program, self._contract, given)
 
     def cost(self, sizes: dict[str, int], options: dict[str, str]) -> Cost:
         key = (tuple(sorted(sizes.items())), tuple(sorted(options.items())))

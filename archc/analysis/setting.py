@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
-from archc.contract import Obligation, solve
 from archc.ir.dataflow import parts
 from archc.ir.graph import Branch, Template, Value
-from archc.ir.program import Program
 from archc.ir.sym import evaluate, plain
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Weight
@@ -94,43 +92,3 @@ class Setting:
         if isinstance(value, list):
             return [self._plain(item) for item in value]
         return self.number(value) if isinstance(value, Size) else value
-
-
-def free_symbols(program: Program, name: str) -> tuple[str, ...]:
-    """The symbols of the position sizes of the input `name` that may be chosen. Raises KeyError for no such input."""
-    given = next((i for i in program.inputs if i.name == name), None)
-    if given is None:
-        raise KeyError(name)
-    names = [str(axis.size) for axis in given.value.type.axes if axis.is_position]
-    return tuple(name for name in names if name in program.symbols)
-
-
-def sizes_for(program: Program, given: Mapping[str, int]) -> dict[str, int]:
-    """A value for every symbol of the program.
-
-    A key of `given` is an input, whose free position sizes all get the value, or a symbol, which wins. Where nothing is
-    given, the batch is 1 and other sizes 224, or the nearest that the program admits. Raises KeyError for a key that is
-    neither.
-    """
-    inputs = {i.name for i in program.inputs}
-    chosen: dict[str, int] = {}
-    for name, value in given.items():
-        if name in inputs and name not in program.symbols:
-            chosen |= dict.fromkeys(free_symbols(program, name), value)
-    for name, value in given.items():
-        if name in program.symbols:
-            chosen[name] = value
-        elif name not in inputs:
-            raise KeyError(name)
-    sizes = {name: 1 if name == "B" else 224 for name in program.symbols} | chosen
-    if set(chosen) <= {"B"} and refusal(program, sizes) is not None:
-        near = solve(program.symbols, program.obligations).nearest(sizes)
-        sizes = next(
-            (one for one in near if all(one[name] == value for name, value in chosen.items())), sizes
-        )
-    return sizes
-
-
-def refusal(program: Program, sizes: Mapping[str, int]) -> Obligation | None:
-    """The first thing that the program needs and these sizes do not give. Raises KeyError for a missing symbol."""
-    return next((o for o in program.obligations if not o.holds(sizes)), None)

@@ -13,6 +13,7 @@ from typing import Any
 from archc.analysis.conventions import CONVENTIONS, WEIGHTS
 from archc.analysis.figures import Cost, Row
 from archc.analysis.roofline import DEVICES, seconds
+from archc.sizing import shown_sizes
 
 LEVELS = ("stage", "block", "op")
 FORMATS = ("text", "json", "csv", "markdown", "latex")
@@ -150,12 +151,8 @@ def _text(cost: Cost, lines: list[Line], times: dict[str, float]) -> str:
 
 
 def _inputs(cost: Cost) -> str:
-    shown = []
-    for given in cost.program.inputs:
-        sizes = [axis.size.evaluate(cost.sizes) for axis in given.value.type.axes if axis.name != "B"]
-        shown.append(f"{given.name} {'x'.join(map(str, sizes))}".rstrip())
-    batch = f", batch {cost.sizes['B']}" if "B" in cost.sizes else ""
-    return ", ".join(shown) + batch
+    single = ", batch 1" if cost.sizes.get("B") == 1 else ""
+    return shown_sizes(cost.program, cost.sizes) + single
 
 
 def _summary(cost: Cost, times: dict[str, float]) -> list[str]:

@@ -292,7 +292,8 @@ def _apply_bound(ref: ComponentRef, bound: Bound, label: str | None, span: Span,
         return inline(ref, bound, "", span, scope)
     if made.unit is not None:
         return inline(ref, bound, name, span, scope)
-    if name == "" and not (level.adopt and not level.entries):
+    again = level.reuse and level.find("") is not None
+    if name == "" and not (level.adopt and (again or not level.entries)):
         if level.adopt:
             raise Conflict
         return inline(ref, bound, "", span, scope)
@@ -522,10 +523,10 @@ def template_for(
             axes.append(Axis(axis.name, dim))
         retyped[p.name] = type.with_axes(axes)
     for p in ref.tree.parameters:
-        if p.name in bound.values and p.name not in retyped:
-            env[p.name] = lift(bound.values[p.name], p.name, passed, taken)
-    for p in bound.defaulted:
-        if isinstance(p.default, (tree.Number, tree.Constant, tree.String)) and p.default.value is not None:
+        if p.name in bound.values:
+            if p.name not in retyped:
+                env[p.name] = lift(bound.values[p.name], p.name, passed, taken)
+        elif isinstance(p.default, (tree.Number, tree.Constant, tree.String)) and p.default.value is not None:
             value = Scalar(p.default.value, Const(p.default.value))
             check_kind(ref.tree.name, p, value, p.span)
             passed.append((p.name, value))

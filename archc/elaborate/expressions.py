@@ -155,6 +155,8 @@ def binary(op: str, left: Any, right: Any, expr: tree.Expr, scope: Scope) -> Any
         left = calls.settle_deferred(left, tensors[0], scope)
     if isinstance(right, Deferred) and tensors:
         right = calls.settle_deferred(right, tensors[0], scope)
+    if tensors and op in ("*", "/") and isinstance(right, Scalar) and right.sym in (Const(1), Const(1.0)):
+        return left  # what a `scale=1` means
     if tensors and all(isinstance(v, (Value, Scalar)) for v in (left, right)) and op in OPERATORS:
         sides = {name: v for name, v in (("left", left), ("right", right)) if isinstance(v, Scalar)}
         operands = [v for v in (left, right) if isinstance(v, Value)]

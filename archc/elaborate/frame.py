@@ -98,14 +98,15 @@ class Level:
         """Add an entry. Raises ArchError E0401 where its name is taken, Conflict where `_:` cannot be the whole level."""
         entry = replace(entry, guards=self.guards)
         check_label(entry.name, entry.span)
+        known = self.find(entry.name) if self.reuse else None
+        if known is not None and type(known) is type(entry) and _same(entry, known):
+            return known
         taken = {name: e for e in self.entries for name in _names(e)}
         if self.adopt and self.entries and (entry.name == "" or any(e.name == "" for e in self.entries)):
             raise Conflict
         for name in _names(entry):
             other = taken.get(name)
             if other is not None and not _exclusive(entry.guards, other.guards):
-                if self.reuse and _same(entry, other):
-                    return other
                 raise fail(
                     "E0401", f"two sets of weights would be called `{name}`", entry.span, "again",
                     related=_labels((other.span, "first")),

@@ -62,8 +62,10 @@ def options(code: Code, *rows: tuple[str, Scalar | Sequence[Scalar], object]) ->
     parts = []
     for name, given, default in rows:
         values = [given] if isinstance(given, Scalar) else given
-        if not all(isinstance(value.sym, Const) and value.value == default for value in values):
-            parts.append(f"{name}={each(code, values)}")
+        fixed = all(isinstance(value.sym, Const) and value.value == default for value in values)
+        text = "" if fixed else each(code, values)
+        if text not in ("", repr(default)):
+            parts.append(f"{name}={text}")
     return parts
 
 

@@ -23,6 +23,7 @@ from archc.ir.graph import (
     Template,
     Value,
     WeightEntry,
+    is_live,
 )
 from archc.ir.program import Input, Program
 from archc.ir.sym import Const, Scalar, Sym, evaluate, plain
@@ -33,7 +34,7 @@ from archc.reference.named import Named, Run
 from archc.reference.seeded import table
 from archc.sizes import Size, SizeError
 from archc.source import Span
-from archc.weights.keys import inside, live_entries, values
+from archc.weights.keys import values
 
 Bindings = dict[str, Any]
 
@@ -64,7 +65,7 @@ def run(
     sizes = bind_sizes(wanted, {name: tuple(tensor.shape) for name, tensor in given.items()})
     admit(program, sizes)
     machine = _Machine(torch, weights, sizes)
-    frame = _Frame(template, "", inside(template, values(program.parameters)))
+    frame = _Frame(template, "", values(program.parameters))
     for item in wanted:
         frame.values[item.value.uid] = Named(given[item.name], item.value.type.names, item.value.type)
     machine.execute(template.body, frame)
@@ -157,8 +158,9 @@ class _Machine:
         """The weights of an operation by their names in it: its own, or the one of the component it reads."""
         if statement.entry is None:
             return {}
-        for entry in live_entries(frame.template, frame.bindings):
-            if isinstance(entry, WeightEntry) and entry.name == statement.entry:
+        for entry in frame.template.entries:
+            mine = isinstance(entry, WeightEntry) and entry.name == statement.entry
+            if mine and is_live(entry, frame.bindings):
                 return {
                     entry.weight.name: self.weight(frame.prefix + entry.name, entry.weight, statement.span)
                 }
@@ -186,7 +188,9 @@ class _Machine:
         """`bindings` are the numbers around the call: the frame's and, in a loop, the turn's."""
         template = call.template
         known = {name: self.number(value, frame, bindings) for name, value in call.args}
-        inner = _Frame(template, _level(frame.prefix, call.entry), {**inside(template, bindings), **known})
+        # A further method of the model is not passed the model's numbers: it reads them.
+        around = bindings if template.role == "entry" else values(template.parameters)
+        inner = _Frame(template, _level(frame.prefix, call.entry), {**around, **known})
         for given, taken in zip(call.inputs, template.inputs, strict=True):
             assert isinstance(given, Value)
             self.store(taken, self.read(given, frame), inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,6 @@ from archc.ir.graph import ChildEntry, Entry, ListEntry, OpEntry, Template, Weig
 from archc.ir.program import Program
 from archc.ir.sym import Scalar, plain
 from archc.ops.base import Weight
-
-Parameters = tuple[tuple[str, Scalar], ...]
 
 
 @dataclass
@@ -47,48 +45,37 @@ class _Module:
 def state_dict(program: Program) -> dict[str, Weight]:
     """Every state-dict key of the program's module and the weight under it, in torch's order."""
     module = _Module()
-    _fill(module, program.root, values(program.parameters))
+    _fill(module, program.root)
     return dict(module.items(""))
 
 
-def values(parameters: Parameters) -> dict[str, Any]:
+def values(parameters: tuple[tuple[str, Scalar], ...]) -> dict[str, Any]:
     """Compile-time parameters with their values in this build."""
     return {name: plain(value) for name, value in parameters}
 
 
-def inside(template: Template, around: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that a template may read; the turn of a loop also reads what stands `around` it."""
-    own = values(template.parameters)
-    return {**around, **own} if template.role in ("turn", "entry", "model") else own
+def _fill(module: _Module, template: Template) -> None:
+    known = values(template.parameters)
+    for entry in template.entries:
+        if is_live(entry, known):
+            _add(module, entry)
 
 
-def live_entries(template: Template, around: Mapping[str, Any]) -> list[Entry]:
-    """The entries that this build has."""
-    known = inside(template, around)
-    return [entry for entry in template.entries if is_live(entry, known)]
-
-
-def _fill(module: _Module, template: Template, around: Mapping[str, Any]) -> None:
-    known = inside(template, around)
-    for entry in live_entries(template, around):
-        _add(module, entry, known)
-
-
-def _add(module: _Module, entry: Entry, known: Mapping[str, Any]) -> None:
+def _add(module: _Module, entry: Entry) -> None:
     match entry:
         case WeightEntry(name=name, weight=weight):
             module.register(weight, name)
         case ListEntry(name=name, items=items):
             for number, item in enumerate(items):
-                _add_unit(module.child(f"{name}.{number}"), item, known)
+                _add_unit(module.child(f"{name}.{number}"), item)
         case OpEntry(name=name) | ChildEntry(name=name):
-            _add_unit(module.child(name), entry, known)
+            _add_unit(module.child(name), entry)
 
 
-def _add_unit(module: _Module, unit: OpEntry | ChildEntry, known: Mapping[str, Any]) -> None:
+def _add_unit(module: _Module, unit: OpEntry | ChildEntry) -> None:
     """`unit` as the module itself: an item of a list has no name of its own."""
     if isinstance(unit, ChildEntry):
-        _fill(module, unit.template, known)
+        _fill(module, unit.template)
         return
     for weight in unit.weights:
         module.register(weight, weight.name)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from by_hand import Builder, tensor
 
 from archc.analysis.conventions import CONVENTIONS
 from archc.analysis.cost import count
 from archc.analysis.figures import Cost, Row
-from archc.analysis.setting import sizes_for
 from archc.ir.graph import Apply, Branch, Merge
 from archc.ir.program import Program
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Const, Extent, Scalar, const
-from archc.obligations import Obligation
 from archc.ops.arithmetic import OPERATORS
 from archc.ops.conv import Conv
 from archc.ops.linear import Linear
 from archc.ops.norms import BatchNorm
 from archc.ops.pointwise import Gelu
 from archc.ops.reduce import Mean
-from archc.sizes import Size
 
 HW = ("H", "W")
 ADD = OPERATORS["+"]
@@ -171,16 +166,9 @@ def test_element_types():
         count(net(), AT, "float8")
 
 
-def test_sizes_are_given_by_input_or_symbol():
-    program = net()
-    assert sizes_for(program, {}) == {"B": 1, "H": 224, "W": 224}
-    assert sizes_for(program, {"x": 64, "W": 96, "B": 2}) == {"B": 2, "H": 64, "W": 96}
-    need = Obligation("divides", Size.symbol("H"), Size.of(60), None, "a reason")
-    assert sizes_for(replace(program, obligations=(need,)), {"B": 2}) == {"B": 2, "H": 240, "W": 224}
-    with pytest.raises(KeyError, match="image"):
-        sizes_for(program, {"image": 224})
-    with pytest.raises(KeyError):
-        count(program, {"B": 1})
+def test_every_symbol_needs_a_value():
+    with pytest.raises(KeyError, match="H"):
+        count(net(), {"B": 1})
 
 
 def test_templates_are_counted_once(monkeypatch):

@@ -14,7 +14,7 @@ from archc.elaborate.loader import load
 from archc.elaborate.model import elaborate, variant
 from archc.ir.graph import Apply, Call, Template, Value
 from archc.ir.program import Input, Output, Program
-from archc.ir.sym import Scalar, Var
+from archc.ir.sym import Scalar, Var, const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Op
 from archc.reference.interpreter import run
@@ -167,6 +167,27 @@ def test_one_template_serves_calls_with_different_numbers() -> None:
         (Output("y", values[4], "output", None, span),), (), ("N",), (), (), (), (),
     )  # fmt: skip
     assert close(run(built, {}, {"x": draw(3)})["y"], draw(3) * 3.5)
+
+
+def test_a_loop_in_a_shared_template_runs_over_the_numbers_of_the_call() -> None:
+    text = """
+block scaled(x: [B, N], rates: list[float]) {
+    for rate in rates { x = x * rate }
+    return x |> fc: linear(2, axis=B)
+}
+model m(rates: list[float] = [2, 3]) {
+    input x: [B=2, N]
+    output y = x |> scaled(rates)
+}
+v = m()
+"""
+    built = program(text)
+    weights, x = seeded_weights(built), draw(2, 3)
+    other = replace(built, parameters=(("rates", const([5.0, 7.0])),))
+    bias = weights["scaled.fc.bias"][:, None]
+    weighted = weights["scaled.fc.weight"] @ x
+    assert close(run(built, weights, {"x": x})["y"], 6 * weighted + bias)
+    assert close(run(other, weights, {"x": x})["y"], 35 * weighted + bias)
 
 
 BRANCH = """

@@ -106,6 +106,18 @@ v = m()
     assert keys(text) == ["shared.weight", "shared.bias", "head.weight", "head.bias"]
 
 
+def test_a_list_of_modules_is_in_its_own_order() -> None:
+    text = """
+model m() {
+    input x: [B, C=4, N]
+    module fs = [linear(4, bias=false), linear(4, bias=false)]
+    output y = fs[0](x |> between: linear(4, bias=false) |> fs[1])
+}
+v = m()
+"""
+    assert keys(text) == ["between.weight", "fs.0.weight", "fs.1.weight"]
+
+
 # ---- against torch, on trees of entries of every kind
 
 

@@ -1,0 +1,132 @@
+"""`archc check`: shapes, wiring, contracts and claims, without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from archc import driver
+from archc.analysis.cost import owned, template_weights
+from archc.analysis.tables import scaled
+from archc.cli import exit_code
+from archc.cli.terminal import complain, say, unique
+from archc.diagnostics import ArchError, Diagnostic
+from archc.driver import Checked
+from archc.ir.program import Program
+from archc.report import to_json
+from archc.sizing import shown_sizes
+from archc.version import __version__
+
+
+@click.command("check")
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+def check_command(specs: Sequence[str], form: str) -> int:
+    """Check shapes, wiring, input sizes and claims."""
+    findings: list[Diagnostic] = []
+    files: list[dict[str, Any]] = []
+    for named in specs:
+        lines, facts, found = check_file(named)
+        findings += found
+        files.append(facts)
+        if form == "text" and lines:
+            say("\n".join(lines))
+    if form == "json":
+        document = {
+            "archc": __version__,
+            "files": files,
+            "diagnostics": [to_json(d) for d in unique(findings)],
+        }
+        say(json.dumps(document, indent=2))
+    else:
+        complain(unique(findings))
+    return exit_code(tuple(findings))
+
+
+def check_file(named: str) -> tuple[list[str], dict[str, Any], list[Diagnostic]]:
+    """Every variant that is meant: lines to print, the same as data, and what was found."""
+    try:
+        spec = driver.load_spec(named)
+    except ArchError as error:
+        return [], {"file": named, "variants": []}, list(error.diagnostics)
+    findings: list[Diagnostic] = []
+    sound: list[Checked] = []
+    for name in spec.variants:
+        try:
+            sound.append(driver.check(driver.build(spec, name)))
+            findings += sound[-1].warnings
+        except ArchError as error:
+            findings += error.diagnostics
+    facts = {"file": spec.name, "variants": [as_dict(one) for one in sound]}
+    return _lines(spec, sound), facts, findings
+
+
+def _lines(spec: driver.Spec, sound: list[Checked]) -> list[str]:
+    if not spec.variants:
+        return [f"{spec.name}: it reads well, and binds no variant whose shapes could be checked"]
+    number = len(spec.variants)
+    lines = [f"{spec.name}: {number} variant{'s' * (number != 1)}, {len(sound)} sound"]
+    for one in sound:
+        lines += [f"  {line}" for line in described(one)]
+    return lines
+
+
+def described(one: Checked) -> list[str]:
+    """A sound variant in a few lines."""
+    program, contract, cost = one.program, one.contract, one.cost
+    params = owned(template_weights(program.root)).params
+    counted = "MACs at no size, for none is known that it takes"
+    if cost is not None:
+        counted = f"{scaled(cost.figures.macs, 'MACs')} at {shown_sizes(program, cost.sizes)}"
+    claims = f"{len(program.claims)}/{len(program.claims)} claims hold" if program.claims else "no claims"
+    lines = [f"{program.name}   {params:,} params   {counted}   {claims}"]
+    lines += [f"  {i.kind:<8} {i.name}: {i.value.type}{' (optional)' if i.default == 'none' else ''}" for i in program.inputs]
+    for output in program.outputs:
+        values = output.value if isinstance(output.value, tuple) else (output.value,)
+        when = " (in training)" if output.when else ""
+        lines.append(f"  {output.kind:<8} {output.name}: {', '.join(str(v.type) for v in values)}{when}")
+    for entry in program.entry_points:
+        lines.append(f"  {'entry':<8} {entry.name}({', '.join(f'{v.name}: {v.type}' for v in entry.template.inputs)})")
+    free = ", ".join(s for s in program.symbols if s != "B")
+    if contract.requirements:
+        lines += [f"  {'needs' if n == 0 else '':<8} {text}" for n, text in enumerate(contract.describe())]
+    elif free:
+        lines.append(f"  {'needs':<8} nothing: any {free}")
+    if program.rules:
+        lines.append(f"  {'weights':<8} {len(program.rules)} rules for a published checkpoint")
+    for matches in program.matches:
+        lines.append(f"  {'answers':<8} {matches.path} (not compared here: archc verify)")
+    return lines
+
+
+def as_dict(one: Checked) -> dict[str, Any]:
+    """A sound variant as plain data."""
+    program, contract, cost = one.program, one.contract, one.cost
+    return {
+        "name": program.name,
+        "model": program.model,
+        "params": owned(template_weights(program.root)).params,
+        "macs": cost.figures.macs if cost is not None else None,
+        "flops": cost.figures.flops if cost is not None else None,
+        "at": dict(cost.sizes) if cost is not None else None,
+        "inputs": [{"name": i.name, "kind": i.kind, "type": str(i.value.type), "default": i.default} for i in program.inputs],
+        "outputs": [_output(program, n) for n in range(len(program.outputs))],
+        "contract": {
+            "symbols": list(contract.symbols),
+            "requirements": contract.describe(),
+            "proved": not contract.unproved,
+            "examples": contract.examples(),
+        },
+        "claims": [claim.condition.span.text for claim in program.claims],
+        "weight_rules": len(program.rules),
+        "matches": [matches.path for matches in program.matches],
+    }
+
+
+def _output(program: Program, number: int) -> dict[str, Any]:
+    output = program.outputs[number]
+    values = output.value if isinstance(output.value, tuple) else (output.value,)
+    return {"name": output.name, "kind": output.kind, "when": output.when, "types": [str(v.type) for v in values]}
