@@ -117,12 +117,14 @@ def check(program: Program) -> Checked:
 
 def compile_variant(spec: Spec, name: str) -> Module:
     """The module of a variant, as text. Raises ArchError; nothing is written."""
-    from archc.analysis.sensitivity import sensitive
     from archc.backend.module import Figures, emit
+    from archc.elaborate.overrides import contract_parameters
 
-    checked = check(build(spec, name))
+    chosen = variant(spec.library, name)
+    checked = check(elaborate(spec.library, chosen))
     program, contract, cost = checked.program, checked.contract, checked.cost
     head = Figures(owned(template_weights(program.root)).params)
     if cost is not None:
         head = Figures(head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops)
-    return Module(checked, emit(program, contract, head, sensitive(spec.library, variant(spec.library, name), program)))
+    depends = contract_parameters(spec.library, chosen, program, contract)
+    return Module(checked, emit(program, contract, head, depends))

@@ -18,9 +18,8 @@ from archc.analysis.setting import FLOATS
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
 from archc.ir.program import Program
-from archc.sizing import choose, parse_sizes
+from archc.sizing import USUAL, choose, parse_sizes
 from archc.syntax import tree
-from archc.weights.keys import values as numbers
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _NUMBER = re.compile(r"(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?([kMGT]?)")
@@ -178,7 +177,7 @@ class _Judge:
     def figure(self, name: str, expr: tree.Expr, call: tree.Call | None) -> Quantity:
         options = self.options(call)
         if name in ("params", "buffers"):
-            figures = owned(template_weights(self.program.root, numbers(self.program.parameters)))
+            figures = owned(template_weights(self.program.root))
             return Quantity(figures.params if name == "params" else figures.buffers)
         free = [s for s in self.program.symbols if s != "B"]
         if free and name != "receptive_field" and (call is None or not call.arguments):
@@ -228,7 +227,14 @@ class _Judge:
         """A value for every size. Raises ArchError E0902 where the model takes none with the given ones."""
         if self._contract is None:
             self._contract = solve(self.program.symbols, self.program.obligations)
-        return choose(self.program, self._contract, given)
+        names = dict.fromkeys((*self.program.symbols, *self._contract.symbols), USUAL)
+        sizes = names | {name: 1 for name in names if name == "B"} | given
+        # Each figure stands alone: the sizes of another claim are not its own.
+        return (
+            sizes
+            if self._contract.admits(sizes)
+            else choose(self.program, self._contract, ({"B": 1} if "B" in names else {}) | given)
+        )
 
     def cost(self, sizes: dict[str, int], options: dict[str, str]) -> Cost:
         key = (tuple(sorted(sizes.items())), tuple(sorted(options.items())))

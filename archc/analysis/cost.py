@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
 from archc.analysis.conventions import CONVENTIONS, Convention, Counted
 from archc.analysis.figures import Cost, Figures, Part, Row
@@ -17,11 +16,10 @@ from archc.analysis.memory import Memory
 from archc.analysis.receptive import Flow, Views, extents
 from archc.analysis.setting import Setting
 from archc.ir.dataflow import Same, Turn, needed, steps, values
-from archc.ir.graph import Apply, Call, ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry
+from archc.ir.graph import Apply, Call, ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry, is_live
 from archc.ir.program import Program
+from archc.ir.sym import plain
 from archc.ops.base import Weight
-from archc.weights.keys import inside, live_entries
-from archc.weights.keys import values as numbers
 
 
 def count(
@@ -42,10 +40,12 @@ def count(
 # ---- weights
 
 
-def units(template: Template, around: Mapping[str, Any]) -> Iterator[OpEntry | ChildEntry | WeightEntry]:
-    """The entries that this build has, lists taken apart; `around` are the numbers around a turn of a loop."""
-    for entry in live_entries(template, around):
-        yield from entry.items if isinstance(entry, ListEntry) else (entry,)
+def units(template: Template) -> Iterator[OpEntry | ChildEntry | WeightEntry]:
+    """The entries that this build has, lists taken apart."""
+    bindings = {name: plain(scalar) for name, scalar in template.parameters} if template.entries else {}
+    for entry in template.entries:
+        if is_live(entry, bindings):
+            yield from entry.items if isinstance(entry, ListEntry) else (entry,)
 
 
 def own_weights(entry: Entry) -> tuple[Weight, ...]:
@@ -55,12 +55,12 @@ def own_weights(entry: Entry) -> tuple[Weight, ...]:
     return (entry.weight,) if isinstance(entry, WeightEntry) else ()
 
 
-def template_weights(template: Template, around: Mapping[str, Any]) -> Iterator[Weight]:
+def template_weights(template: Template) -> Iterator[Weight]:
     """Every weight that a template owns, once."""
-    for entry in units(template, around):
+    for entry in units(template):
         yield from own_weights(entry)
         if isinstance(entry, ChildEntry):
-            yield from template_weights(entry.template, inside(template, around))
+            yield from template_weights(entry.template)
 
 
 def owned(weights: Iterable[Weight]) -> Figures:
@@ -84,18 +84,15 @@ class Counter:
         self.program, self.setting, self.convention, self.training = program, setting, convention, training
         self.memory = Memory(setting)
         self.flow = Flow(setting)
-        self.around = numbers(program.parameters)
         self._counted: dict[int, tuple[Template, tuple[Part, ...], Figures]] = {}
         self._weights: dict[int, Figures] = {}
 
     def cost(self) -> Cost:
         root = self.root()
-        # From the outside in, as the turns of a loop read the numbers around them.
-        self._owned(self.program.root, self.around)
         parts, figures = self.template(root)
         # Training has all outputs, whichever mode is counted.
         figures = replace(figures, kept_bytes=self.memory.plan(self.program.root).kept)
-        weights = list(template_weights(self.program.root, self.around))
+        weights = list(template_weights(self.program.root))
         seen = {value.uid: self.flow.start(i, value) for i, value in enumerate(root.inputs)}
         return Cost(
             self.program, self.setting.sizes, self.setting.dtype, self.training, self.convention, figures,
@@ -124,7 +121,7 @@ class Counter:
         return known[1], known[2]
 
     def _total(self, template: Template, parts: Sequence[Part]) -> Figures:
-        own = self._owned(template, self.around)
+        own = self._owned(template)
         held = sum(self.setting.bytes(value.type) for value in template.inputs)
         return Figures(
             own.params, own.buffers,
@@ -133,13 +130,13 @@ class Counter:
             self.memory.plan(template).kept, held + self.memory.peak(template)[0],
         )  # fmt: skip
 
-    def _owned(self, template: Template, around: Mapping[str, Any]) -> Figures:
+    def _owned(self, template: Template) -> Figures:
         """Parameters and buffers of a template, its children included."""
         known = self._weights.get(id(template))
         if known is None:
-            entries, here = list(units(template, around)), inside(template, around)
+            entries = list(units(template))
             found = [owned([w for e in entries for w in own_weights(e)])]
-            found += [self._owned(e.template, here) for e in entries if isinstance(e, ChildEntry)]
+            found += [self._owned(e.template) for e in entries if isinstance(e, ChildEntry)]
             known = Figures(sum(f.params for f in found), sum(f.buffers for f in found))
             self._weights[id(template)] = known
         return known

@@ -9,7 +9,20 @@ from archc.backend.classes import ClassWriter, Constructor
 from archc.backend.operand import Operand
 from archc.backend.python import identifier, quoted
 from archc.backend.writer import Line, without_unused
-from archc.ir.graph import Apply, Assign, Call, ChildEntry, ListEntry, OpEntry, Relabel, Repeat, Statement, Template, Value, WeightEntry
+from archc.ir.graph import (
+    Apply,
+    Assign,
+    Call,
+    ChildEntry,
+    ListEntry,
+    OpEntry,
+    Relabel,
+    Repeat,
+    Statement,
+    Template,
+    Value,
+    WeightEntry,
+)
 from archc.ir.program import Program
 
 

@@ -397,7 +397,7 @@ class Writer:
                 self.emit("else:")
                 self.lines += pieces[1]
         elif pieces[1]:
-            self.emit(f"if {_negated(condition)}:")
+            self.emit(f"if {negated(condition)}:")
             self.lines += pieces[1]
         for merge in statement.merges:
             if merge.result.uid in results:
@@ -430,7 +430,7 @@ class Writer:
         self.taken.add(name)
 
 
-def _negated(condition: str) -> str:
+def negated(condition: str) -> str:
     if condition.startswith("not ") or re.fullmatch(r"[\w.]+", condition):
         return condition[4:] if condition.startswith("not ") else f"not {condition}"
     for a, b in ((" == ", " != "), (" is not ", " is "), (" != ", " == "), (" >= ", " < "), (" <= ", " > ")):

@@ -8,7 +8,15 @@ from typing import Any
 from archc.diagnostics import ArchError, did_you_mean, fail
 from archc.elaborate import calls
 from archc.elaborate.frame import Scope
-from archc.elaborate.scalars import CONSTANTS, FUNCTIONS, Unknown, call_function, from_value, operate, translate
+from archc.elaborate.scalars import (
+    CONSTANTS,
+    FUNCTIONS,
+    Unknown,
+    call_function,
+    from_value,
+    operate,
+    translate,
+)
 from archc.elaborate.values import (
     POISON,
     ComponentRef,
@@ -144,7 +152,7 @@ def binary(op: str, left: Any, right: Any, expr: tree.Expr, scope: Scope) -> Any
         return POISON
     if isinstance(left, Scalar) and isinstance(right, Scalar):
         return operate(op, [left, right], expr.span)
-    if isinstance(left, Region) and (isinstance(right, Region) and op in "+-*" or isinstance(right, Value) and op == "&"):
+    if isinstance(left, Region) and ((isinstance(right, Region) and op in "+-*") or (isinstance(right, Value) and op == "&")):
         return {"+": operator.add, "-": operator.sub, "*": operator.mul, "&": operator.and_}[op](left, right)
     if op == "+" and any(isinstance(v, Many) for v in (left, right)):
         parts = [_items(v) for v in (left, right)]

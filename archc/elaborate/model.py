@@ -6,12 +6,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.elaborate.assigning import bind_name
+from archc.elaborate.binding import Bound, check_kind
 from archc.elaborate.calls import Arg, arguments
-from archc.elaborate.components import EntryRef, check_kind, doc_of, entry_template, finish, lift
 from archc.elaborate.expressions import evaluate
 from archc.elaborate.frame import Frame, Level, Scope, Session, tensors_in
 from archc.elaborate.loader import BindingRef, Library
-from archc.elaborate.statements import bind_name, init_rule, run_statements
+from archc.elaborate.modules import EntryRef, entry_template
+from archc.elaborate.owned import init_rule
+from archc.elaborate.statements import run_statements
+from archc.elaborate.templates import doc_of, finish, lift
 from archc.elaborate.values import POISON, ComponentRef, FileNames, Many, Poison
 from archc.ir.graph import Value
 from archc.ir.program import EntryPoint, Input, Output, Program
@@ -165,8 +169,6 @@ class Model:
 
 
 def _bound_of(statement: tree.Entry, values: list[Value]) -> Any:
-    from archc.elaborate.components import Bound
-
     names = [p.name for p in statement.parameters]
     return Bound(dict(zip(names, values, strict=True)), {n: statement.span for n in names}, [])
 

@@ -6,7 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from archc.diagnostics import ArchError, fail
-from archc.ir.sym import MEANING, Apply, Comprehension, Const, FnDef, Scalar, Sym, Var, apply, const, evaluate, plain
+from archc.ir.sym import (
+    MEANING,
+    Apply,
+    Comprehension,
+    Const,
+    FnDef,
+    Scalar,
+    Sym,
+    Var,
+    apply,
+    const,
+    evaluate,
+    plain,
+)
 from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree
@@ -58,7 +71,7 @@ def operate(op: str, operands: list[Scalar], span: Span) -> Scalar:
         if any(isinstance(v, Size) for v in values):
             return Scalar(_symbolic(op, values, span), sym)
         value = MEANING[op](*values)
-        if isinstance(value, int) and value.bit_length() > 4096 or isinstance(value, complex):
+        if (isinstance(value, int) and value.bit_length() > 4096) or isinstance(value, complex):
             raise OverflowError("the result is too large or not real")
         return Scalar(value, sym)
     except ZeroDivisionError:

@@ -159,11 +159,10 @@ class _Machine:
         if statement.entry is None:
             return {}
         for entry in frame.template.entries:
-            mine = isinstance(entry, WeightEntry) and entry.name == statement.entry
-            if mine and is_live(entry, frame.bindings):
-                return {
-                    entry.weight.name: self.weight(frame.prefix + entry.name, entry.weight, statement.span)
-                }
+            if isinstance(entry, WeightEntry) and entry.name == statement.entry:
+                if is_live(entry, frame.bindings):
+                    key = frame.prefix + entry.name
+                    return {entry.weight.name: self.weight(key, entry.weight, statement.span)}
         types = [_type(x) for x in statement.inputs]
         prefix = _level(frame.prefix, statement.entry)
         # What counts batches says nothing about a result, and may be missing.

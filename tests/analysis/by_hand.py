@@ -98,8 +98,23 @@ class Builder:
         """The finished model; the last output exists only where `when` says."""
         last = len(outputs) - 1
         return Program(
-            self.name, self.name, "", SOURCE, (SOURCE,), SPAN, self.template(*outputs), (),
-            tuple(Input(f"x{i}" if i else "x", v) for i, v in enumerate(self.inputs)),
-            tuple(Output(f"y{i}", v, "output", when if i == last else None, SPAN) for i, v in enumerate(outputs)),
-            (), symbols, (), (), (), (),
-        )  # fmt: skip
+            name=self.name,
+            model=self.name,
+            doc="",
+            source=SOURCE,
+            sources=(SOURCE,),
+            span=SPAN,
+            root=self.template(*outputs),
+            parameters=(),
+            kinds=(),
+            inputs=tuple(Input(f"x{i}" if i else "x", v) for i, v in enumerate(self.inputs)),
+            outputs=tuple(
+                Output(f"y{i}", v, "output", when if i == last else None, SPAN) for i, v in enumerate(outputs)
+            ),
+            entry_points=(),
+            symbols=symbols,
+            obligations=(),
+            claims=(),
+            rules=(),
+            matches=(),
+        )

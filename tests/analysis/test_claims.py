@@ -82,9 +82,10 @@ def test_a_failure_says_what_was_computed_and_how_far_off_it_is():
     [
         ("macs == 5k", "depends on the sizes", "macs(x=224)"),
         ("parms == 5k", "`parms` is no figure", "params"),
-        ("macs(image=32) == 5k", "no input or size is called `image`", "known are x"),
+        ("macs(image=32) == 5k", "no input or size of `net` is called `image`", "known are x"),
         ("params", "compares figures", "claim params"),
-        ("macs(x=0) == 5k", "sizes are given as", ""),
+        ("macs(x=0) == 5k", "a size is at least 1", ""),
+        ("macs(32) == 5k", "sizes are given as", ""),
         ("params / 0 == 1", "divides by zero", ""),
         ('macs(x=32, convention="thop") == 1', "no convention called", ""),
         ('macs(x=32, dtype="float8") == 1', "element types are", ""),

@@ -162,9 +162,9 @@ def test_one_template_serves_calls_with_different_numbers() -> None:
     )
     parameters = (("p", Scalar(7, Var("p"))), ("q", Scalar(0.5, Var("q"))))
     root = Template("m", "model", "", parameters, (values[2],), (values[4],), calls, (), span)
-    built = Program(
-        "v", "m", "", span.source, (), span, root, parameters, (Input("x", values[2]),),
-        (Output("y", values[4], "output", None, span),), (), ("N",), (), (), (), (),
+    built = replace(
+        program(BRANCH), root=root, parameters=parameters, inputs=(Input("x", values[2]),),
+        outputs=(Output("y", values[4], "output", None, span),), obligations=(),
     )  # fmt: skip
     assert close(run(built, {}, {"x": draw(3)})["y"], draw(3) * 3.5)
 

@@ -1,0 +1,249 @@
+"""Arguments of calls, and how they become the fields of an operation, region or path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from archc.diagnostics import did_you_mean, fail
+from archc.elaborate.frame import tensors_in
+from archc.elaborate.operations import op_error
+from archc.elaborate.values import (
+    Deferred,
+    Many,
+    kind_of,
+)
+from archc.ir.graph import Value
+from archc.ir.sym import Scalar
+from archc.ops.base import Op, OpError, Parameter, parameters
+from archc.ops.table import OPERATIONS
+from archc.sizes import Size
+from archc.source import Span
+from archc.where.paths import PATHS, Path
+from archc.where.regions import REGIONS, Region
+
+
+@dataclass(frozen=True)
+class Arg:
+    """One argument of a call. `axis` is its text where it is a bare name, which may be an axis; `value` is None where
+    the name stands for nothing else."""
+
+    keyword: str | None
+    value: Any
+    axis: str | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class AxisName:
+    """A bare name in the arguments of a recipe that stands for nothing but, perhaps, an axis."""
+
+    name: str
+
+
+def axis_text(value: Any) -> str | None:
+    if isinstance(value, (AxisName, Named)):
+        return value.name
+    return None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A value in the arguments of a recipe that was written as a bare name."""
+
+    name: str
+    value: Any
+
+
+def unwrap(value: Any) -> Any:
+    """A recipe's argument as it was evaluated."""
+    return value.value if isinstance(value, Named) else value
+
+
+def is_tensor(value: Any) -> bool:
+    return isinstance(value, (Value, Deferred)) or bool(tensors_in(value))
+
+
+def operand_names(op: type[Op]) -> list[tuple[str, str]]:
+    """(name, suffix) of the operands: suffix is "" (required), "?" (may be missing) or "*" (a list of tensors)."""
+    return [(word.rstrip("?*"), word[-1] if word[-1] in "?*" else "") for word in op.operands.split()]
+
+
+def signature(op: type[Op]) -> str:
+    """`conv(x, out, kernel, stride=1, ...)`, for messages."""
+    shown = [name + ("=none" if suffix == "?" else "") for name, suffix in operand_names(op)]
+    for p in parameters(op):
+        if p.kind == "sizes":
+            shown.append("AXIS=size, ...")
+        elif p.required:
+            shown.append(p.name)
+        else:
+            default = p.default.value if isinstance(p.default, Scalar) else p.default
+            words = {None: "none", True: "true", False: "false"}
+            text = words.get(default) if default is None or isinstance(default, bool) else str(default)
+            if isinstance(p.default, tuple):
+                text = p.default[0] if p.default else "()"
+            shown.append(f"{p.name}={text}")
+    return f"{op.name}({', '.join(shown)})"
+
+
+def bind_fields(
+    op: type[Op], positional: list[Arg], keywords: list[Arg], operands: dict[str, Any],
+    names: list[tuple[str, str]], given: dict[str, Any], span: Span,
+) -> None:  # fmt: skip
+    first = next((t for v in operands.values() for t in tensors_in(v)), None)
+    fields = parameters(op)
+    queue = [p for p in fields if p.kind != "sizes" and p.name not in {k.keyword for k in keywords} and p.name not in operands]
+    for a in positional:
+        if not queue:
+            raise fail("E0205", f"`{op.name}` takes fewer arguments", a.span, "one too many", helps=(f"signature: {signature(op)}",))
+        target = queue[0]
+        if target.kind == "axes":
+            given[target.name] = (*given.get(target.name, ()), *_axes(a, first, op))
+            continue
+        queue.pop(0)
+        given[target.name] = _field(op, target, a, first)
+    sizes = next((p for p in fields if p.kind == "sizes"), None)
+    for a in keywords:
+        target = next((p for p in fields if p.name == a.keyword and p.kind != "sizes"), None)
+        if target is not None:
+            given[target.name] = _axes(a, first, op) if target.kind == "axes" else _field(op, target, a, first)
+        elif sizes is not None and a.keyword is not None:
+            given.setdefault(sizes.name, {})[a.keyword] = _field(op, Parameter(a.keyword, "any"), a, first)
+        else:
+            legal = [p.name for p in fields if p.kind != "sizes"]
+            raise fail("E0203", f"`{op.name}` has no argument `{a.keyword}`", a.span, "unknown argument",
+                       helps=did_you_mean(a.keyword or "", legal) or (f"signature: {signature(op)}",))  # fmt: skip
+    for p in fields:
+        if p.required and p.name not in given and p.kind not in ("sizes", "axes"):
+            raise fail("E0204", f"`{op.name}` needs `{p.name}`", span, helps=(f"signature: {signature(op)}",))
+
+
+def _axes(a: Arg, first: Value | None, op: type[Op]) -> tuple[str, ...]:
+    if isinstance(a.value, Many) and a.axis is None:
+        raise fail("E0206", "axes are named one by one", a.span)
+    if a.axis == "positions" and first is not None and "positions" not in first.type:
+        return tuple(axis.name for axis in first.type.positions)
+    return (_axis(a, first, op),)
+
+
+def _axis(a: Arg, first: Value | None, op: type[Op]) -> str:
+    if a.axis is not None and (first is None or a.axis in first.type):
+        return a.axis
+    if isinstance(a.value, Scalar) and isinstance(a.value.value, str):
+        return a.value.value
+    if a.axis is not None:
+        new_axis_ok = getattr(op, "makes_axis", False)
+        if new_axis_ok or first is None:
+            return a.axis
+        raise fail("E0302", f"the operand of `{op.name}` has no axis `{a.axis}`: it is {first.type}", a.span, "no such axis",
+                   helps=did_you_mean(a.axis, first.type.names))  # fmt: skip
+    raise fail("E0206", f"the name of an axis is needed here, and this is {kind_of(a.value)}", a.span)
+
+
+def _field(op: type[Op], p: Parameter, a: Arg, first: Value | None) -> Any:
+    value = unwrap(a.value)
+    if p.kind == "axis":
+        return _axis(a, first, op)
+    if value is None and a.axis is not None:
+        if p.kind == "any" and first is not None and a.axis in first.type:
+            return a.axis
+        known = [*OPERATIONS, *(first.type.names if first is not None else ())]
+        raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name", helps=did_you_mean(a.axis, known))
+    if p.kind == "region" and not isinstance(value, Region):
+        raise fail("E0206", f"`{op.name}` needs a region for `{p.name}`, and this is {kind_of(value)}", a.span,
+                   helps=("regions are " + ", ".join(sorted(REGIONS)),))  # fmt: skip
+    if p.kind == "path" and not isinstance(value, (Path, Many)):
+        raise fail("E0206", f"`{op.name}` needs a path for `{p.name}`, and this is {kind_of(value)}", a.span,
+                   helps=("paths are " + ", ".join(sorted(PATHS)),))  # fmt: skip
+    if p.kind in ("region", "path", "any", "recipe"):
+        return value.items if isinstance(value, Many) else value
+    if isinstance(value, Value):
+        raise fail("E0111", f"a tensor's value is used for `{p.name}`, which must be known at compile time", a.span,
+                   helps=("a count or size comes from sizes (`x.C`) and parameters",))  # fmt: skip
+    if not isinstance(value, Scalar):
+        raise fail("E0206", f"`{p.name}` needs a number, and this is {kind_of(value)}", a.span)
+    _check_kind(op.name, p, value, a.span)
+    return value
+
+
+def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span) -> None:
+    """Raises ArchError E0206 where a compile-time argument has the wrong kind, E0304 for a size that depends on the inputs."""
+    raw = value.value
+    if raw is None and not p.required and (p.default is None or (isinstance(p.default, Scalar) and p.default.value is None)):
+        return
+    if p.kind in ("int", "size") and isinstance(raw, Size):
+        raise fail("E0304", f"`{p.name}` of `{owner}` must be a number, and {raw} depends on the sizes of the inputs", span)
+    if p.kind == "size":
+        ok = (isinstance(raw, int) and not isinstance(raw, bool)) or (
+            isinstance(raw, tuple) and all(isinstance(i.value, int) and not isinstance(i.value, bool) for i in raw)
+        )
+        wanted = "a whole number, or one per axis"
+    elif p.kind == "list":
+        ok, wanted = isinstance(raw, tuple), "a list"
+    elif p.kind in KINDS:
+        ok = isinstance(raw, KINDS[p.kind]) and (p.kind == "bool" or not isinstance(raw, bool))
+        wanted = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a string"}[p.kind]
+    else:
+        return
+    if not ok:
+        raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span)
+
+
+def make_value(cls: Any, args: list[Arg], span: Span) -> Any:
+    """A region or path from its call."""
+    given: dict[str, Any] = {}
+    fields = parameters(cls)
+    positional = [a for a in args if a.keyword is None]
+    queue = [p for p in fields if p.name not in {a.keyword for a in args}]
+    for a in positional:
+        if not queue:
+            raise fail("E0205", f"`{cls.name}` takes fewer arguments", a.span, helps=(f"signature: {signature_of(cls)}",))
+        p = queue[0]
+        if p.kind == "axes":
+            if a.axis is None:
+                raise fail("E0206", "the name of an axis is needed here", a.span)
+            given[p.name] = (*given.get(p.name, ()), a.axis)
+            continue
+        queue.pop(0)
+        given[p.name] = _value_field(cls, p, a)
+    for a in args:
+        if a.keyword is None:
+            continue
+        p = next((p for p in fields if p.name == a.keyword), None)  # type: ignore[assignment]
+        if p is None:
+            raise fail("E0203", f"`{cls.name}` has no argument `{a.keyword}`", a.span,
+                       helps=did_you_mean(a.keyword, [p.name for p in fields]))  # fmt: skip
+        given[p.name] = _value_field(cls, p, a)
+    missing = [p.name for p in fields if p.required and p.name not in given]
+    if missing:
+        raise fail("E0204", f"`{cls.name}` needs `{missing[0]}`", span, helps=(f"signature: {signature_of(cls)}",))
+    try:
+        return cls(**given)
+    except OpError as error:
+        raise op_error(error, span) from None
+
+
+def signature_of(cls: Any) -> str:
+    return f"{cls.name}({', '.join(p.name for p in parameters(cls))})"
+
+
+def _value_field(cls: Any, p: Parameter, a: Arg) -> Any:
+    value = unwrap(a.value)
+    if p.kind in ("region", "path"):
+        wanted = Region if p.kind == "region" else Path
+        if not isinstance(value, wanted):
+            raise fail("E0206", f"`{cls.name}` needs a {p.kind} for `{p.name}`, and this is {kind_of(value)}", a.span)
+        return value
+    if p.kind in ("axis", "axes"):
+        if a.axis is None:
+            raise fail("E0206", "the name of an axis is needed here", a.span)
+        return a.axis
+    if p.kind == "any":
+        return value
+    if value is None:
+        raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
+    if not isinstance(value, Scalar):
+        raise fail("E0206", f"`{p.name}` of `{cls.name}` needs a number, and this is {kind_of(value)}", a.span)
+    _check_kind(cls.name, p, value, a.span)
+    return value

@@ -1,0 +1,229 @@
+"""Arguments to parameters, tensors to signatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from archc.contract import Obligation, settle
+from archc.diagnostics import did_you_mean, fail
+from archc.elaborate.frame import Scope
+from archc.elaborate.values import (
+    ComponentRef,
+    Deferred,
+    FnRef,
+    Many,
+    Module,
+    OpRef,
+    Poison,
+    Recipe,
+    kind_of,
+)
+from archc.ir.graph import Value
+from archc.ir.sym import Scalar, const
+from archc.ir.types import TensorType
+from archc.sizes import Size
+from archc.source import Span
+from archc.syntax import tree
+
+KINDS = ("int", "float", "bool", "str", "size", "region", "path", "recipe", "module", "tensor")
+
+
+def is_tensor_decl(type: tree.TypeDecl) -> bool:
+    return isinstance(type, tree.TensorDecl) or (isinstance(type, tree.Kind) and type.name == "tensor")
+
+
+@dataclass
+class Bound:
+    """A component's parameters with what was given for them; `defaulted` were not given."""
+
+    values: dict[str, Any]
+    spans: dict[str, Span]
+    defaulted: list[tree.Parameter]
+
+
+def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
+    """Match arguments to parameters by place and keyword. Raises ArchError E0203, E0204, E0205."""
+    name, declared = ref.tree.name, ref.tree.parameters
+    from archc.elaborate.calls import AxisName, unwrap
+
+    values: dict[str, Any] = {}
+    spans: dict[str, Span] = {}
+    keywords = {a.keyword for a in args if a.keyword is not None}
+    queue = [p for p in declared if p.name not in keywords]
+    if piped is not None:
+        first = next((p for p in queue if _takes(p.type, piped)), None)
+        if first is None:
+            raise fail("E0205", f"`{name}` takes no tensor that `|>` could give it", span)
+        values[first.name], spans[first.name] = piped, span
+        queue.remove(first)
+    for a in args:
+        if a.keyword is not None:
+            if not any(p.name == a.keyword for p in declared):
+                raise fail("E0203", f"`{name}` has no parameter `{a.keyword}`", a.span, "unknown parameter",
+                           helps=did_you_mean(a.keyword, [p.name for p in declared]))  # fmt: skip
+            target = a.keyword
+        else:
+            if not queue:
+                raise fail("E0205", f"`{name}` takes {len(declared)} arguments", a.span, "one too many",
+                           helps=(f"signature: {name}({', '.join(p.name for p in declared)})",))  # fmt: skip
+            target = queue.pop(0).name
+        value = unwrap(a.value)
+        if value is None or isinstance(value, AxisName):
+            wanted = next(p for p in declared if p.name == target)
+            if a.axis is not None and isinstance(wanted.type, tree.Kind) and wanted.type.name == "str":
+                value = const(a.axis)
+            else:
+                raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
+        values[target], spans[target] = value, a.span
+    missing = [p for p in declared if p.name not in values]
+    for p in missing:
+        if p.default is None:
+            raise fail("E0204", f"`{name}` needs `{p.name}`", span,
+                       helps=(f"signature: {name}({', '.join(q.name for q in declared)})",))  # fmt: skip
+    return Bound(values, spans, missing)
+
+
+def _takes(type: tree.TypeDecl, value: Any) -> bool:
+    if isinstance(value, (Value, Deferred)):
+        return is_tensor_decl(type)
+    return isinstance(type, tree.ListDecl)
+
+
+def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
+    """Raises ArchError E0206 where a value does not have its parameter's kind."""
+    from archc.where.paths import Path
+    from archc.where.regions import Region
+
+    def scalar(kind: str, v: Any) -> bool:
+        if not isinstance(v, Scalar):
+            return False
+        raw = v.value
+        whole = isinstance(raw, (int, Size)) and not isinstance(raw, bool)
+        match kind:
+            case "int":
+                return whole
+            case "float":
+                return whole or isinstance(raw, float) or type(raw).__name__ == "Unknown"
+            case "bool":
+                return isinstance(raw, bool)
+            case "str":
+                return isinstance(raw, str)
+            case _:
+                return whole or (isinstance(raw, tuple) and all(scalar("int", i) for i in raw))
+
+    def fits(type: tree.TypeDecl, v: Any) -> bool:
+        match type:
+            case tree.TensorDecl():
+                return isinstance(v, (Value, Deferred))
+            case tree.ListDecl(item=item):
+                items = v.items if isinstance(v, Many) else v.value if isinstance(v, Scalar) else None
+                return isinstance(items, tuple) and all(fits(item, i) for i in items)
+            case tree.Kind(name=name):
+                match name:
+                    case "region":
+                        return isinstance(v, Region)
+                    case "path":
+                        return isinstance(v, (Path, Many))
+                    case "recipe":
+                        return isinstance(v, (Recipe, ComponentRef, OpRef, FnRef, Module))
+                    case "module":
+                        return isinstance(v, (Module, Many))
+                    case "tensor":
+                        return isinstance(v, (Value, Deferred, Scalar))
+                    case _:
+                        return scalar(name, v)
+        return False
+
+    if isinstance(p.type, tree.Kind) and p.type.name not in KINDS:
+        raise fail("E0221", f"there is no kind `{p.type.name}`", p.type.span, helps=did_you_mean(p.type.name, KINDS))
+    if isinstance(value, Scalar) and value.value is None and isinstance(p.default, tree.Constant) and p.default.value is None:
+        return
+    if not fits(p.type, value):
+        wanted = "a tensor" if isinstance(p.type, tree.TensorDecl) else f"`{p.type.span.text}`"
+        raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span)
+
+
+def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span) -> dict[str, str]:
+    """Caller's axis names to the signature's. Raises ArchError E0306 (axes at other places), E0307 (rank), E0305 (dtype)."""
+    if decl.dtype != type.dtype and not (decl.dtype == "float" and not decl.axes[:0] and type.dtype == "int" and False):
+        raise fail("E0305", f"`{owner}` takes {decl.dtype} tensors here, and this is {type}", span)
+    named = [a for a in decl.axes if isinstance(a, tree.AxisDecl)]
+    if len(named) != len(decl.axes):
+        for a in named:
+            if a.name not in type:
+                raise fail("E0307", f"`{owner}` needs an axis `{a.name}`, and its operand is {type}", span)
+        return {}
+    if len(named) != len(type.axes):
+        raise fail("E0307", f"`{owner}` takes {len(named)} axes, [{', '.join(a.name for a in named)}], and its operand is {type}", span)
+    names = {theirs: ours.name for theirs, ours in zip(type.names, named, strict=True)}
+    for theirs, ours in names.items():
+        if theirs != ours and ours in type.names:
+            raise fail("E0306", f"`{owner}` takes [{', '.join(a.name for a in named)}], and `{ours}` stands elsewhere in {type}", span,
+                       helps=("`rearrange` changes the order of axes",))  # fmt: skip
+    return names
+
+
+def declared_size(decl: tree.AxisDecl, scope: Scope) -> str | None:
+    """The name that an axis of a signature binds: its own, or the fresh name after `=`."""
+    if decl.size is None:
+        return decl.name
+    inner = decl.size
+    if isinstance(inner, tree.Name) and inner.name not in scope.env and inner.name[0].isalpha():
+        from archc.elaborate.expressions import find
+
+        return inner.name if find(inner.name, scope) is None else None
+    return None
+
+
+def bind_sizes(decl: tree.TensorDecl, value: Value, owner: str, span: Span, scope: Scope, late: list[Any]) -> None:
+    """Bind the sizes of a signature to those of a tensor; a name met again, or an expression, is checked at the end."""
+    from archc.elaborate.expressions import size_of_axis
+
+    for axis in decl.axes:
+        if not isinstance(axis, tree.AxisDecl):
+            continue
+        size = size_of_axis(value, axis.name, scope)
+        name = declared_size(axis, scope)
+        if name is not None and name not in scope.sizes:
+            scope.sizes[name] = size
+            scope.env[name] = size
+        else:
+            late.append((axis, name, size, value, span))
+
+
+def check_sizes(owner: str, scope: Scope, late: list[Any]) -> None:
+    """The sizes that a signature states twice. Raises ArchError E0301 where they cannot agree."""
+    from archc.elaborate.expressions import evaluate
+
+    for axis, name, size, value, span in late:
+        wanted = scope.sizes[name] if name is not None else evaluate(axis.size, scope)
+        if isinstance(wanted, Poison):
+            continue
+        if not isinstance(wanted, Scalar) or not isinstance(wanted.value, (int, Size)):
+            raise fail("E0206", "the size of an axis must be a whole number", axis.span)
+        obligation = Obligation(
+            "equal", Size.of(size.value), Size.of(wanted.value), span,
+            f"`{owner}` needs {axis.name} = {wanted.value}, and its operand is {value.type}", "E0301", scope.session.guards,
+        )  # fmt: skip
+        verdict = settle(obligation)
+        if verdict == "refused":
+            raise fail("E0301", obligation.why, span, f"{axis.name} is {size.value}", helps=(f"signature: {axis.span.text}",))
+        if verdict == "depends":
+            scope.session.oblige(obligation)
+
+
+def bind_defaults(ref: ComponentRef, bound: Bound, scope: Scope) -> None:
+    """Defaults are computed where the component stands, over what was given."""
+    from archc.elaborate.expressions import evaluate
+
+    for p in bound.defaulted:
+        assert p.default is not None
+        value = evaluate(p.default, scope)
+        if not isinstance(value, Poison):
+            check_kind(ref.tree.name, p, value, p.span)
+        scope.env[p.name] = value
+
+
+def still_missing(bound: Bound, env: dict[str, Any]) -> Bound:
+    return Bound(bound.values, bound.spans, [p for p in bound.defaulted if p.name not in env])

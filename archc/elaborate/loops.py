@@ -1,0 +1,380 @@
+"""Loops, turn by turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from archc.diagnostics import fail
+from archc.elaborate import statements
+from archc.elaborate.assigning import assigned_names
+from archc.elaborate.expressions import bind_targets, evaluate, items_of
+from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, tensors_in
+from archc.elaborate.templates import fresh
+from archc.elaborate.values import POISON, Many, Poison, kind_of
+from archc.ir.graph import (
+    Branch,
+    Call,
+    ChildEntry,
+    ListEntry,
+    OpEntry,
+    Phi,
+    Repeat,
+    Template,
+    Value,
+)
+from archc.ir.sym import Const, Scalar, Sym, Var, const
+from archc.ir.types import Axis, Dim, TensorType
+from archc.syntax import tree
+
+
+def run_loop(statement: tree.Loop, scope: Scope) -> None:
+    if statement.keyword == "stage" and statement.iterable is None:
+        statements.run_statements(statement.body, scope)
+        return
+    assert statement.iterable is not None
+    iterable = evaluate(statement.iterable, scope)
+    if isinstance(iterable, Poison):
+        for name in assigned_names(statement.body):
+            scope.env[name] = POISON
+        return
+    if statement.keyword in ("repeat", "loop"):
+        if not isinstance(iterable, Scalar) or not isinstance(iterable.value, int) or isinstance(iterable.value, bool):
+            raise fail("E0206", f"`{statement.keyword}` needs a whole number, and this is {kind_of(iterable)}", statement.iterable.span)
+        if not 0 <= iterable.value <= 100_000:
+            raise fail("E0404", f"`{statement.keyword}` runs 0 to 100,000 times, not {iterable.value}", statement.iterable.span)
+        items: tuple[Any, ...] = tuple(const(i) for i in range(iterable.value))
+    else:
+        items = items_of(iterable, statement.iterable)
+    _Turns(statement, iterable, items, scope).run()
+
+
+class _Turns:
+    """The turns of one loop. Every turn is a frame of its own: what it reads of the outside are its inputs, what it
+    leaves behind its outputs; sizes that change from turn to turn become variables (`Phi`)."""
+
+    def __init__(self, statement: tree.Loop, iterable: Any, items: tuple[Any, ...], scope: Scope) -> None:
+        self.statement, self.iterable, self.items, self.scope = statement, iterable, items, scope
+        self.carried = [n for n in assigned_names(statement.body) if n in scope.env and n not in statement.targets]
+        self.phis: dict[tuple[str, str], Var] = {}
+        self.nexts: dict[tuple[str, str], Sym] = {}
+        self.firsts: dict[tuple[str, str], Sym] = {}
+        self.frames: list[Frame] = []
+        self.units: list[OpEntry | ChildEntry | None] = []
+        self.adopt = True
+        self._frame = scope.frame
+
+    def run(self) -> None:
+        scope = self.scope
+        start = dict(scope.env)
+        body_so_far = list(scope.frame.body)
+        while True:
+            try:
+                self._all(start)
+                break
+            except Conflict:
+                # `_:` beside other weights: write it into the turn instead of letting it be the turn.
+                self.adopt = False
+                scope.frame.phi_names -= {v.name for v in self.phis.values()}
+                scope.env.clear()
+                scope.env.update(start)
+                scope.frame.body[:] = body_so_far
+                self.frames, self.phis, self.nexts, self.firsts = [], {}, {}, {}
+        self._finish(start)
+
+    def _all(self, start: dict[str, Any]) -> None:
+        scope = self.scope
+        for number, item in enumerate(self.items):
+            before = dict(scope.env)
+            frame = self._turn(number, item)
+            if number == 0 and self._changing(before, frame):
+                scope.env.clear()
+                scope.env.update(before)
+                frame = self._turn(number, item)
+            self._note_sizes(before, frame, number)
+            scope.frame.close(frame)
+            self.frames.append(frame)
+            if any(isinstance(scope.env.get(n), Poison) for n in self.carried):
+                return
+            if scope.returned is not None:
+                raise fail("E0215", "`return` stands at the end of a component, not in a loop", self.statement.span)
+        del start
+
+    def _turn(self, number: int, item: Any) -> Frame:
+        scope, statement = self.scope, self.statement
+        outer = scope.frame
+        name = statement.label or statement.keyword
+        reuse = statement.keyword == "loop" and bool(self.frames)
+        level = self.frames[0].level if reuse else Level(adopt=self.adopt)
+        frame = Frame(scope.session, name, parent=outer, level=level)
+        for carried in self.carried:
+            value = scope.env.get(carried)
+            if isinstance(value, Value):
+                frame.called[value.uid] = carried
+        for key in self.phis:
+            value = scope.env.get(key[0])
+            if isinstance(value, Value):
+                frame.retyped[value.uid] = self._with_phis(key[0], outer.use(value).type)
+        if statement.keyword in ("repeat", "loop"):
+            if statement.targets:
+                scope.env[statement.targets[0]] = Scalar(number, Var(statement.targets[0]))
+        else:
+            bind_targets(statement.targets, self._named(item), statement, scope)
+        scope.frame = frame
+        saved = level.reuse
+        level.reuse = reuse
+        label, scope.self_label = scope.self_label, ""
+        try:
+            statements.run_statements(statement.body, scope)
+        finally:
+            scope.frame = outer
+            level.reuse = saved
+            scope.self_label = label
+        for target in statement.targets:
+            scope.env.pop(target, None)
+        return frame
+
+    def _named(self, item: Any) -> Any:
+        """The item of a `for`, known by the loop's own variables."""
+        from archc.elaborate.scalars import from_value
+        from archc.ir.sym import plain
+
+        targets = self.statement.targets
+
+        def name(value: Any, variable: str) -> Any:
+            if isinstance(value, Scalar):
+                return from_value(plain(value), Var(variable)) if isinstance(value.value, tuple) else Scalar(value.value, Var(variable))
+            return value
+
+        if len(targets) == 1:
+            return name(item, targets[0])
+        parts = items_of(item, self.statement.iterable) if not isinstance(item, Scalar) else item.value  # type: ignore[arg-type]
+        if len(parts) != len(targets):
+            return item
+        named = tuple(name(p, t) for p, t in zip(parts, targets, strict=True))
+        return Scalar(named, Const(None)) if all(isinstance(p, Scalar) for p in named) else Many(named)
+
+    # ---- sizes that change from turn to turn
+
+    def _with_phis(self, name: str, type: TensorType) -> TensorType:
+        axes = []
+        for axis in type.axes:
+            var = self.phis.get((name, axis.name))
+            axes.append(Axis(axis.name, Dim(axis.size, var)) if var is not None else axis)
+        return type.with_axes(axes)
+
+    def _changing(self, before: dict[str, Any], frame: Frame) -> bool:
+        """Whether the first turn left a static size other than it found it; the sizes become variables."""
+        found = False
+        for name in self.carried:
+            old, new = before.get(name), self.scope.env.get(name)
+            if not (isinstance(old, Value) and isinstance(new, Value) and frame.made(new)):
+                continue
+            old, new = self._frame.use(old), frame.use(new)
+            if old.type.names != new.type.names:
+                continue
+            for a, b in zip(old.type.axes, new.type.axes, strict=True):
+                if b.dim.sym is not None and a.dim.sym is not None and a.dim.sym != b.dim.sym:
+                    key = (name, a.name)
+                    self.phis[key] = Var(self._phi_name(a.name))
+                    self.firsts[key] = a.dim.sym
+                    found = True
+        return found
+
+    def _phi_name(self, axis: str) -> str:
+        taken = {v.name for v in self.phis.values()} | set(self.scope.env) | set(self.statement.targets)
+        around: Frame | None = self._frame
+        while around is not None:
+            taken |= around.phi_names | set(around.parameters)
+            around = around.parent
+        words = ("channels", "width", "features") if axis == "C" else (axis.lower(),)
+        name = next((w for w in words if w not in taken), None) or fresh(words[0], dict.fromkeys(taken))
+        self._frame.phi_names.add(name)
+        return name
+
+    def _note_sizes(self, before: dict[str, Any], frame: Frame, number: int) -> None:
+        """What the changing sizes become, and the types under which a turn's results are known outside."""
+        local = frozenset(self.statement.targets)
+        for name in assigned_names(self.statement.body):
+            for value in tensors_in(self.scope.env.get(name)):
+                if not frame.made(value):
+                    continue
+                type = frame.use(value).type
+                axes = []
+                for axis in type.axes:
+                    dim = axis.dim
+                    key = (name, axis.name)
+                    if key in self.phis and dim.sym is not None:
+                        if number == 0:
+                            self.nexts[key] = dim.sym
+                        # What every turn sets to the same is known by that, also behind the loop.
+                        changing = local | {v.name for v in self.phis.values()}
+                        steady = not mentions(self.nexts[key], changing)
+                        dim = Dim(dim.size, self.nexts[key] if steady and number == len(self.items) - 1 else self.phis[key])
+                    elif dim.sym is not None and mentions(dim.sym, local):
+                        same = next((v for k, v in self.phis.items() if self.nexts.get(k) == dim.sym), None)
+                        dim = Dim(dim.size, same if same is not None else Const(dim.constant))
+                    axes.append(Axis(axis.name, dim))
+                frame_types = self.scope.frame.export_types
+                frame_types.setdefault(value.uid, type.with_axes(axes))
+
+    # ---- the loop as one statement
+
+    def _finish(self, start: dict[str, Any]) -> None:
+        scope, statement = self.scope, self.statement
+        placeholder = len(scope.frame.body)
+        owns = any(f.level.entries for f in self.frames)
+        if owns and statement.label is None:
+            raise fail(
+                "E0402", f"`{statement.keyword}` makes copies that would share one name", statement.span,
+                helps=(f"give the loop a label: `blocks: {statement.keyword} ...`",
+                       "for one set of weights applied several times, write `loop`"),
+            )  # fmt: skip
+        entry = self._place_entries() if owns else None
+        loop_env = dict(scope.env)
+        self.deferred = (placeholder, entry, loop_env, start)
+        # Turns are closed when the frame around is: until then later statements may still ask for results.
+        scope.frame.add(Pending(self, entry))  # type: ignore[arg-type]
+
+    def _place_entries(self) -> str:
+        statement, level = self.statement, self.scope.frame.level
+        assert statement.label is not None
+        name = self.scope.self_label if statement.label == "_" else statement.label
+        items = [self._item(i) for i in range(len(self.frames))]
+        if statement.keyword == "loop":
+            if name == "":
+                raise fail("E0402", "a loop with weights needs a label of its own", statement.span)
+            made: Any = replace(items[0], name=name)
+        else:
+            made = ListEntry(name, tuple(items), statement.span)
+        return level.add(made).name
+
+    def _item(self, number: int) -> OpEntry | ChildEntry:
+        frame = self.frames[number]
+        entries = frame.level.entries
+        if len(entries) == 1 and entries[0].name == "" and isinstance(entries[0], (OpEntry, ChildEntry)):
+            if not (isinstance(entries[0], OpEntry) and entries[0].functional):
+                return entries[0]
+        # The template of the turn is completed when the loop is (`Pending.settle`).
+        return ChildEntry("", Template(frame.name, "turn", "", (), (), (), (), tuple(entries), self.statement.span), (), self.statement.span)
+
+    def settle(self, entry: str | None) -> Repeat:
+        """The finished loop. All uses of its results are known now."""
+        calls_made: list[Call] = []
+        templates: list[Template] = []
+        outer: Frame = self._frame
+        for number, frame in enumerate(self.frames):
+            settle_body(frame)
+            scalars = self._turn_scalars(number)
+            made = Template(
+                frame.name, "turn", "", tuple(scalars.items()), tuple(inside for _, inside in frame.inputs),
+                tuple(inside for inside, _ in frame.outputs), tuple(frame.body), tuple(frame.level.entries),
+                self.statement.span, tuple(frame.inits),
+            )  # fmt: skip
+            templates.append(made)
+            calls_made.append(Call(
+                made, tuple(outside for outside, _ in frame.inputs), tuple(outside for _, outside in frame.outputs),
+                tuple(scalars.items()), self.statement.span, None if entry is None else self._path(entry, number),
+            ))  # fmt: skip
+        if entry is not None:
+            self._complete_entries(outer.level, entry, templates)
+        names = self._names()
+        phis = tuple(
+            Phi(var, self.firsts[key], self.nexts.get(key, var)) for key, var in self.phis.items() if key in self.firsts
+        )
+        return Repeat(
+            self.statement.keyword, self.statement.label, self.statement.targets,
+            self.iterable if isinstance(self.iterable, Scalar) else None, tuple(calls_made), phis, (), self.statement.span, names,
+        )  # fmt: skip
+
+    def _path(self, entry: str, number: int) -> str:
+        return entry if self.statement.keyword == "loop" else f"{entry}.{number}"
+
+    def _complete_entries(self, level: Level, entry: str, templates: list[Template]) -> None:
+        """Put the finished templates of the turns into the entry that was made for them."""
+
+        def completed(item: OpEntry | ChildEntry, made: Template) -> OpEntry | ChildEntry:
+            if isinstance(item, ChildEntry) and item.template.role == "turn" and made.unit is None:
+                return replace(item, template=made, args=made.parameters)
+            return item
+
+        for i, existing in enumerate(level.entries):
+            if existing.name != entry:
+                continue
+            if isinstance(existing, ListEntry):
+                level.entries[i] = replace(
+                    existing, items=tuple(completed(item, made) for item, made in zip(existing.items, templates, strict=False))
+                )
+            elif isinstance(existing, ChildEntry) and templates:
+                level.entries[i] = completed(existing, templates[0])
+
+    def _turn_scalars(self, number: int) -> dict[str, Scalar]:
+        """The numbers that a turn may read: those of the component around it, its own variables, changing sizes."""
+        env: dict[str, Scalar] = {}
+        around: Frame | None = self._frame
+        while around is not None:
+            for name, value in around.parameters.items():
+                env.setdefault(name, value)
+            around = around.parent
+        for value in self.deferred[3].values():
+            if isinstance(value, Scalar) and isinstance(value.sym, Var):
+                env[value.sym.name] = value
+        item = self.items[number]
+        if self.statement.keyword in ("repeat", "loop"):
+            for target in self.statement.targets:
+                env[target] = Scalar(number, Var(target))
+        else:
+            named = self._named(item)
+            parts = (named,) if len(self.statement.targets) == 1 else (named.value if isinstance(named, Scalar) else named.items)
+            for target, part in zip(self.statement.targets, parts, strict=True):
+                if isinstance(part, Scalar):
+                    env[target] = part
+        for key, var in self.phis.items():
+            value = self.phi_value(key, number)
+            if value is not None:
+                env[var.name] = Scalar(value, var)
+        return env
+
+    def phi_value(self, key: tuple[str, str], number: int) -> int | None:
+        for outside, inside in self.frames[number].inputs:
+            for axis in inside.type.axes:
+                if axis.dim.sym == self.phis[key]:
+                    return axis.size.constant
+            del outside
+        return None
+
+    def _names(self) -> tuple[str, ...]:
+        """The author's name for each output of the last turn."""
+        if not self.frames:
+            return ()
+        last = self.frames[-1]
+        known = {}
+        for name, value in self.final_env.items():
+            if isinstance(value, Value):
+                known.setdefault(last.exported.get(value.uid, value).uid, name)
+        return tuple(known.get(inside.uid, "") for inside, _ in last.outputs)
+
+    @property
+    def final_env(self) -> dict[str, Any]:
+        return self.deferred[2]
+
+
+class Pending:
+    """A loop whose results may still be asked for; replaced by a `Repeat` when its frame is finished."""
+
+    def __init__(self, turns: _Turns, entry: str | None) -> None:
+        self.turns, self.entry = turns, entry
+
+
+def settle_body(frame: Frame) -> None:
+    """Replace the pending loops of a frame, now that nothing can ask for their results any more."""
+    frame.body[:] = [_settled(s) for s in frame.body]
+
+
+def _settled(statement: Any) -> Any:
+    if isinstance(statement, Pending):
+        return statement.turns.settle(statement.entry)
+    if isinstance(statement, Branch):
+        arms = [None if arm is None else tuple(_settled(s) for s in arm) for arm in (statement.then, statement.otherwise)]
+        return replace(statement, then=arms[0], otherwise=arms[1])
+    return statement

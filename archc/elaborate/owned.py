@@ -1,0 +1,150 @@
+"""Declarations: parameters, buffers, tables, shared modules, and how weights start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archc.diagnostics import did_you_mean, fail
+from archc.elaborate.assigning import bind_name
+from archc.elaborate.expressions import evaluate
+from archc.elaborate.frame import Scope
+from archc.elaborate.values import POISON, Deferred, Many, Module, Poison, kind_of
+from archc.ir.graph import (
+    InitRule,
+    Value,
+    WeightEntry,
+)
+from archc.ir.sym import Scalar, Sym, Var, const
+from archc.ir.types import Axis, Dim, TensorType
+from archc.ops.base import Init, Weight
+from archc.sizes import Size
+from archc.syntax import tree
+
+DTYPES = ("float", "int", "bool")
+
+
+INITS = {"normal": (1, 2), "trunc_normal": (1, 2), "uniform": (1, 2), "eye": (0, 0), "xavier_uniform": (0, 1),
+         "xavier_normal": (0, 1), "kaiming_uniform": (0, 0), "kaiming_normal": (0, 0), "zeros": (0, 0), "ones": (0, 0)}  # fmt: skip
+
+
+def declare(statement: tree.Declare, scope: Scope) -> None:
+    """`param`, `buffer`, `const`: a tensor that the component owns."""
+    if not isinstance(statement.type, tree.TensorDecl):
+        raise fail("E0222", f"`{statement.keyword}` needs axes, e.g. `[C]`", statement.type.span)
+    axes: list[Axis] = []
+    for axis in statement.type.axes:
+        if not isinstance(axis, tree.AxisDecl):
+            raise fail("E0222", f"the axes of a {statement.keyword} are all written out", axis.span)
+        size = evaluate(axis.size, scope) if axis.size is not None else scope.env.get(axis.name)
+        if isinstance(size, Poison):
+            scope.env[statement.name] = POISON
+            return
+        if not isinstance(size, Scalar) or not isinstance(size.value, (int, Size)) or isinstance(size.value, bool):
+            raise fail("E0222", f"the size of `{axis.name}` is not known here", axis.span, helps=(f"write `{axis.name}=...`",))
+        if isinstance(size.value, Size):
+            raise fail("E0304", f"the shape of a {statement.keyword} cannot depend on the input: `{axis.name}` is {size.value}", axis.span,
+                       helps=("give the model a parameter for the size it is built for (`img_size: int`)",
+                              "or declare one size and use `resize(...)` where it is read"))  # fmt: skip
+        if size.value < 1:
+            raise fail("E0213", f"the size of `{axis.name}` must be at least 1, and is {size.value}", axis.span)
+        axes.append(Axis(axis.name, Dim.of(size)))
+    if statement.keyword == "const":
+        if statement.value is None:
+            raise fail("E0222", "a `const` needs a value", statement.span)
+        bind_name(statement.name, evaluate(statement.value, scope), statement, scope)
+        return
+    options = {o.keyword: evaluate(o.value, scope) for o in statement.options}
+    for option in statement.options:
+        if option.keyword not in ("decay", "saved", "clamp"):
+            raise fail("E0203", f"a {statement.keyword} has no option `{option.keyword}`", option.span,
+                       helps=did_you_mean(option.keyword or "", ("decay", "saved", "clamp")))  # fmt: skip
+    decay, saved = options.get("decay"), options.get("saved")
+    init = initialiser(statement.value, scope) if statement.value is not None else Init("fill", (const(0),))
+    kind = statement.keyword
+    if kind == "buffer" and isinstance(saved, Scalar) and saved.value is False:
+        kind = "table"
+    weight = Weight(statement.name, tuple(axes), init, kind, statement.type.dtype,
+                    decay=not (isinstance(decay, Scalar) and decay.value is False))  # fmt: skip
+    scope.frame.level.add(WeightEntry(statement.name, weight, statement.span))
+    value = scope.frame.value(TensorType(statement.type.dtype, tuple(axes)), statement.span, statement.name)
+    scope.session.templates[("weight", value.uid)] = statement.name
+    from archc.ir.graph import Apply
+    from archc.ops.parameter import Parameter as Own
+
+    scope.frame.add(Apply(Own(name_=statement.name, type_=value.type), (), (value,), statement.span, statement.name))
+    scope.env[statement.name] = value
+
+
+def initialiser(expr: tree.Expr, scope: Scope) -> Init:
+    """What a weight starts with. Raises ArchError E0226."""
+    inner = expr
+    while isinstance(inner, tree.Paren):
+        inner = inner.expr
+    if isinstance(inner, tree.Call) and isinstance(inner.function, tree.Name) and inner.function.name in INITS:
+        kind = inner.function.name
+        least, most = INITS[kind]
+        args = [evaluate(a.value, scope) for a in inner.arguments]
+        if not least <= len(args) <= most:
+            raise fail("E0205", f"`{kind}` takes {least} to {most} numbers, and {len(args)} were given", inner.span)
+        if not all(isinstance(a, Scalar) and isinstance(a.value, (int, float)) for a in args):
+            raise fail("E0206", f"`{kind}` takes numbers", inner.span)
+        return Init(kind, tuple(args))
+    value = evaluate(expr, scope)
+    if isinstance(value, Scalar) and isinstance(value.value, (int, float)):
+        return Init("fill", (value,))
+    raise fail("E0226", f"a weight starts as a number or an initialiser, not as {kind_of(value)}", expr.span,
+               helps=("initialisers are " + ", ".join(INITS),))  # fmt: skip
+
+
+def init_rule(statement: tree.Init, scope: Scope) -> InitRule:
+    """`init owner.weight = ...`: its numbers may read the owner's own arguments, which are left as variables."""
+    inner = statement.value
+    while isinstance(inner, tree.Paren):
+        inner = inner.expr
+    kind, arguments = "fill", (inner,)
+    if isinstance(inner, tree.Call) and isinstance(inner.function, tree.Name) and inner.function.name in INITS:
+        kind, arguments = inner.function.name, tuple(a.value for a in inner.arguments)
+        least, most = INITS[kind]
+        if not least <= len(arguments) <= most:
+            raise fail("E0205", f"`{kind}` takes {least} to {most} numbers, and {len(arguments)} were given", inner.span)
+    from archc.elaborate.expressions import function_named
+    from archc.elaborate.scalars import translate
+    from archc.ops.table import OPERATIONS
+
+    op = OPERATIONS.get(statement.owner)
+    owned = set(op.attributes) if op is not None else set()
+    if op is None and statement.owner not in scope.file.names:
+        raise fail("E0201", f"no operation or component is called `{statement.owner}`", statement.span,
+                   helps=did_you_mean(statement.owner, [*OPERATIONS, *scope.file.names]))  # fmt: skip
+
+    def name(text: str) -> Sym:
+        if text in owned:
+            return Var(f"{statement.owner}.{text}")
+        found = scope.env.get(text)
+        if isinstance(found, Scalar):
+            return found.sym
+        raise KeyError(text)
+
+    try:
+        syms = tuple(translate(a, name, lambda text: function_named(text, scope)) for a in arguments)
+    except KeyError as missing:
+        raise fail("E0226", f"an initialiser cannot read {missing}", statement.value.span,
+                   helps=(f"`{statement.owner}` has " + ", ".join(sorted(owned)),) if owned else ())  # fmt: skip
+    return InitRule(statement.owner, statement.weight, kind, syms, statement.span)
+
+
+def declare_module(targets: tuple[str, ...], value: tree.Expr, statement: tree.Bind, scope: Scope) -> None:
+    if len(targets) != 1:
+        raise fail("E0208", "one name for one module", statement.span)
+    recipe = evaluate(value, scope)
+    if isinstance(recipe, Poison):
+        scope.env[targets[0]] = POISON
+        return
+    if isinstance(recipe, Many):
+        made: Any = Many(tuple(Module(f"{targets[0]}.{i}", r, statement.span, scope.frame.level) for i, r in enumerate(recipe.items)))
+    elif isinstance(recipe, (Value, Scalar, Deferred)):
+        raise fail("E0206", f"a module is made from a recipe, and this is {kind_of(recipe)}", value.span,
+                   helps=("leave out the tensor: `module f = linear(C)`",))  # fmt: skip
+    else:
+        made = Module(targets[0], recipe, statement.span, scope.frame.level)
+    scope.env[targets[0]] = made
