@@ -1,7 +1,8 @@
-"""Holds a program to the claims of its spec: `claim params == 26.6M`, `claim macs(image=224) == 5.0G within 0.01`.
+"""Holds a program to the claims of its spec: `claim params == 26.6M`, `claim macs(image=224) == 5.0G within
+0.01`.
 
-A number is meant to the precision in which it is written: 26.6M is anything that rounds to it, a whole number without
-a unit is exact.
+A number is meant to the precision in which it is written: 26.6M is anything that rounds to it, a whole number
+without a unit is exact.
 """
 
 from __future__ import annotations
@@ -163,9 +164,12 @@ class _Judge:
                 return Quantity(-inner_value.value, inner_value.slack)
             case tree.Binary(op=op, left=left, right=right) if op in ARITHMETIC:
                 a, b = self.number(left), self.number(right)
-                if op == "/" and b.value == 0:
-                    raise fail("E0502", "a claim divides by zero", expr.span)
-                return Quantity(ARITHMETIC[op](a.value, b.value), bound=a.bound or b.bound)
+                try:
+                    return Quantity(ARITHMETIC[op](a.value, b.value), bound=a.bound or b.bound)
+                except ZeroDivisionError:
+                    raise fail("E0502", "a claim divides by zero", expr.span) from None
+                except OverflowError:
+                    raise fail("E0502", "a number in a claim is too large", expr.span) from None
             case tree.Name(name=name) if name in KNOWN:
                 return self.figure(name, expr, None)
             case tree.Call(function=tree.Name(name=name)) if name in KNOWN:
@@ -213,7 +217,7 @@ class _Judge:
             if isinstance(argument.value, tree.String):
                 continue
             value = self.number(argument.value).value
-            if argument.keyword is None or value != int(value):
+            if argument.keyword is None or not math.isfinite(value) or value != int(value):
                 raise fail("E0502", "sizes are given as `INPUT=n` or `SYMBOL=n`", argument.span)
             try:
                 parse_sizes(self.program, [f"{argument.keyword}={int(value)}"])
@@ -227,14 +231,11 @@ class _Judge:
         """A value for every size. Raises ArchError E0902 where the model takes none with the given ones."""
         if self._contract is None:
             self._contract = solve(self.program.symbols, self.program.obligations)
-        names = dict.fromkeys((*self.program.symbols, *self._contract.symbols), USUAL)
-        sizes = names | {name: 1 for name in names if name == "B"} | given
+        names = dict.fromkeys((*self.program.symbols, *self._contract.symbols))
         # Each figure stands alone: the sizes of another claim are not its own.
-        return (
-            sizes
-            if self._contract.admits(sizes)
-            else choose(self.program, self._contract, ({"B": 1} if "B" in names else {}) | given)
-        )
+        batch = {name: 1 for name in names if name == "B"}
+        sizes = dict.fromkeys(names, USUAL) | batch | given
+        return sizes if self._contract.admits(sizes) else choose(self.program, self._contract, batch | given)
 
     def cost(self, sizes: dict[str, int], options: dict[str, str]) -> Cost:
         key = (tuple(sorted(sizes.items())), tuple(sorted(options.items())))
@@ -259,7 +260,8 @@ KNOWN = ("params", "buffers", *FIGURES, "receptive_field")
 
 
 def receptive_field(cost: Cost, expr: tree.Expr) -> Quantity:
-    """What the last stage sees of the first input, the axis of which it sees least; without stages, the last map.
+    """What the last stage sees of the first input, the axis of which it sees least; without stages, the last
+    map.
 
     Raises ArchError E0502 where no result has positions.
     """
@@ -282,6 +284,8 @@ def _flat(rows: tuple[Row, ...]) -> list[Row]:
 
 
 def shown(number: float) -> str:
+    if math.isnan(number):
+        return "no number"
     if math.isinf(number):
         return "all of the input" if number > 0 else "-all of the input"
     return f"{number:,.0f}" if number == int(number) else f"{number:,.4g}"

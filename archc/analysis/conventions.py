@@ -1,7 +1,7 @@
 """Ways of counting that published tables use, as filters over the same list of operations.
 
-A convention sees every operation with its exact figures, its kind of work (`Op.work`) and the kinds of work that made
-its operands, and gives the figures it would report.
+A convention sees every operation with its exact figures, its kind of work (`Op.work`) and the kinds of work
+that made its operands, and gives the figures it would report.
 """
 
 from __future__ import annotations

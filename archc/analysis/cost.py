@@ -1,7 +1,7 @@
 """Exact figures of a program at given sizes: parameters, MACs, FLOPs, bytes, as totals and as a tree of rows.
 
-A template is counted once, however often it is used. Rows fold the turns of a loop that cost the same into one row
-with a count.
+A template is counted once, however often it is used. Rows fold the turns of a loop that cost the same into
+one row with a count.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def count(
 ) -> Cost:
     """The figures of `program` where its symbols have the values `sizes`.
 
-    Outputs that exist only in training, and what only they need, count where `training` is set. Raises KeyError for a
-    symbol without a value or an unknown convention, ValueError for an unknown element type.
+    Outputs that exist only in training, and what only they need, count where `training` is set. Raises
+    KeyError for a symbol without a value or an unknown convention, ValueError for an unknown element type.
     """
     return Counter(program, Setting(sizes, dtype), CONVENTIONS[convention], training).cost()
 

@@ -17,9 +17,9 @@ from archc.ir.program import Program
 class Figures:
     """What is counted: whole numbers, bytes where the name says so.
 
-    `params` and `buffers` are elements; `others` are the operations besides the multiply-adds; `moved_bytes` are what
-    operations read and write; `kept_bytes` what training keeps for the backward pass; `peak_bytes` the most that is
-    held at once in inference, the inputs included.
+    `params` and `buffers` are elements; `others` are the operations besides the multiply-adds; `moved_bytes`
+    are what operations read and write; `kept_bytes` what training keeps for the backward pass; `peak_bytes`
+    the most that is held at once in inference, the inputs included.
     """
 
     params: int = 0
@@ -44,10 +44,10 @@ class Figures:
 class Row:
     """A stage, block, turn or operation: the figures of one copy, of which there are `count`.
 
-    `kind` is op, turn, loop's keyword or the role of the component; `what` the operation or component; `shape` the
-    first result's. `sets` is how many sets of weights the copies have: one for a loop, none where the weights are those of
-    an earlier row. `receptive` is what an element of the result sees of
-    each input's axis, in the last copy.
+    `kind` is op, turn, loop's keyword or the role of the component; `what` the operation or component;
+    `shape` the first result's. `sets` is how many sets of weights the copies have: one for a loop, none where
+    the weights are those of an earlier row. `receptive` is what an element of the result sees of each input's
+    axis, in the last copy.
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""What a template keeps in memory: tensors by the storage they share, when each is last read, what training saves.
+"""What a template keeps in memory: tensors by the storage they share, when each is last read, what training
+saves.
 
-Everything is known of a template before it is known where it stands, so forty copies are looked at once. Figures are
-bytes of the program's own graph, operation by operation: fused kernels keep less.
+Everything is known of a template before it is known where it stands, so forty copies are looked at once.
+Figures are bytes of the program's own graph, operation by operation: fused kernels keep less.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ NOTES = {"mask": 1, "index": 8}
 
 @dataclass(frozen=True)
 class Event:
-    """One step: storages read, storages made, storages saved for the backward pass, the template if it is a call.
+    """One step: storages read, storages made, storages saved for the backward pass, the template if it is a
+    call.
 
     `noted` are bytes that only the backward pass reads.
     """
@@ -36,7 +38,8 @@ class Event:
 class Plan:
     """A template's storages: numbers below `inputs` are its inputs'; `bytes` of each, what results lie in.
 
-    `saved` are the storages that training keeps and that the caller can see, `inside` the bytes of the others.
+    `saved` are the storages that training keeps and that the caller can see, `inside` the bytes of the
+    others.
     """
 
     inputs: int

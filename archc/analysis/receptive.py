@@ -1,7 +1,7 @@
 """What each value sees of the inputs, along every position axis: a window of positions, or all of them.
 
-Windows are affine: position p sees `stride * p + low` to `stride * p + high`, edges not cut off. They compose, so a
-template is looked at once and then placed wherever it is used.
+Windows are affine: position p sees `stride * p + low` to `stride * p + high`, edges not cut off. They
+compose, so a template is looked at once and then placed wherever it is used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A bound on time: no operation is faster than its arithmetic at the peak rate, or its bytes at the full bandwidth.
+"""A bound on time: no operation is faster than its arithmetic at the peak rate, or its bytes at the full
+bandwidth.
 
-It is a bound and not a prediction: launches, caches, shapes that fit a unit badly and everything but the graph's own
-operations are left out. Fusion can beat it where it saves the bytes between operations.
+It is a bound and not a prediction: launches, caches, shapes that fit a unit badly and everything but the
+graph's own operations are left out. Fusion can beat it where it saves the bytes between operations.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from archc.analysis.figures import Cost, Part
 
 @dataclass(frozen=True)
 class Device:
-    """Peak rates in FLOP/s, dense, by element type: `matrix` for multiply-adds, `vector` for the rest; `bandwidth` in
-    bytes/s."""
+    """Peak rates in FLOP/s, dense, by element type: `matrix` for multiply-adds, `vector` for the rest;
+    `bandwidth` in bytes/s."""
 
     name: str
     matrix: Mapping[str, float]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from archc.backend.classes import ClassWriter, Constructor
+from archc.backend.classes import ClassWriter
+from archc.backend.constructor import Constructor
 from archc.backend.operand import Operand
 from archc.backend.python import identifier, quoted
 from archc.backend.writer import Line, without_unused

@@ -6,8 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from archc.backend.classes import Classes, ClassWriter, Constructor, fold_constants, init_call
+from archc.backend.classes import Classes, ClassWriter
 from archc.backend.classifier import Classifier, classifier_of
+from archc.backend.constructor import Constructor, init_call
+from archc.backend.fold import fold_constants
 from archc.backend.needs import Needs
 from archc.backend.python import class_name, identifier, lay_out, literal, quoted
 from archc.backend.writer import Line
@@ -273,7 +275,7 @@ def no_decay(template: Template) -> list[str]:
 
 
 def _annotation(kind: str | None, value: Scalar) -> str:
-    from archc.backend.classes import python_type
+    from archc.backend.constructor import python_type
 
     return "int | Sequence[int]" if kind == "size" else "float" if kind == "float" else python_type(value)
 

@@ -87,7 +87,8 @@ def prove(module: Module, text: str) -> list[str]:
 
     Raises RuntimeError where it differs: that is archc's own mistake.
     """
-    from archc.backend.reread import RereadError, compare, reread
+    from archc.backend.evaluator import RereadError
+    from archc.backend.reread import compare, reread
 
     program = module.checked.program
     try:

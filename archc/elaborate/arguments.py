@@ -167,6 +167,9 @@ def _field(op: type[Op], p: Parameter, a: Arg, first: Value | None) -> Any:
     return value
 
 
+KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
 def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span) -> None:
     """Raises ArchError E0206 where a compile-time argument has the wrong kind, E0304 for a size that depends on the inputs."""
     raw = value.value

@@ -45,7 +45,7 @@ class Bound:
 def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
     """Match arguments to parameters by place and keyword. Raises ArchError E0203, E0204, E0205."""
     name, declared = ref.tree.name, ref.tree.parameters
-    from archc.elaborate.calls import AxisName, unwrap
+    from archc.elaborate.arguments import AxisName, unwrap
 
     values: dict[str, Any] = {}
     spans: dict[str, Span] = {}

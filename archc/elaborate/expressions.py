@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 from archc.diagnostics import ArchError, did_you_mean, fail
-from archc.elaborate import calls
+from archc.elaborate import calls, operations
 from archc.elaborate.frame import Scope
 from archc.elaborate.scalars import (
     CONSTANTS,
@@ -142,7 +142,7 @@ def _unary(op: str, operand: tree.Expr, expr: tree.Unary, scope: Scope) -> Any:
         case Path() if op == "-":
             return reverse_path(value)
         case Value():
-            return calls.apply_op(NEGATIVE if op == "-" else NOT, [value], {}, None, expr.span, scope)
+            return operations.apply_op(NEGATIVE if op == "-" else NOT, [value], {}, None, expr.span, scope)
     raise fail("E0206", f"`{op}` works on numbers and tensors, not on {kind_of(value)}", expr.span)
 
 
@@ -160,9 +160,9 @@ def binary(op: str, left: Any, right: Any, expr: tree.Expr, scope: Scope) -> Any
             return Many(parts[0] + parts[1])
     tensors = [v for v in (left, right) if isinstance(v, Value)]
     if isinstance(left, Deferred) and tensors:
-        left = calls.settle_deferred(left, tensors[0], scope)
+        left = operations.settle_deferred(left, tensors[0], scope)
     if isinstance(right, Deferred) and tensors:
-        right = calls.settle_deferred(right, tensors[0], scope)
+        right = operations.settle_deferred(right, tensors[0], scope)
     if tensors and op in ("*", "/") and isinstance(right, Scalar) and right.sym in (Const(1), Const(1.0)):
         return left  # what a `scale=1` means
     if tensors and all(isinstance(v, (Value, Scalar)) for v in (left, right)) and op in OPERATORS:
@@ -171,7 +171,7 @@ def binary(op: str, left: Any, right: Any, expr: tree.Expr, scope: Scope) -> Any
         for side in sides.values():
             if isinstance(side.value, (str, tuple, type(None))):
                 raise fail("E0206", f"`{op}` works on tensors and numbers, not on {kind_of(side)}", expr.span)
-        return calls.apply_op(OPERATORS[op], operands, sides, None, expr.span, scope)
+        return operations.apply_op(OPERATORS[op], operands, sides, None, expr.span, scope)
     raise fail("E0206", f"`{op}` does not work between {kind_of(left)} and {kind_of(right)}", expr.span)
 
 
@@ -392,7 +392,7 @@ def _pick(value: Value, subscript: tree.Subscript, expr: tree.Index, scope: Scop
         if name != "axis" and not isinstance(given, Scalar):
             raise fail("E0111", "a tensor's value is used as an index", subscript.span,
                        helps=("use `gather(x, index, AXIS)` to read at computed places",))  # fmt: skip
-    return calls.apply_op(PICK, [value], fields, None, expr.span, scope)
+    return operations.apply_op(PICK, [value], fields, None, expr.span, scope)
 
 
 # ---- attributes

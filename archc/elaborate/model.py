@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.elaborate.arguments import Arg
 from archc.elaborate.assigning import bind_name
 from archc.elaborate.binding import Bound, check_kind
-from archc.elaborate.calls import Arg, arguments
+from archc.elaborate.calls import arguments
 from archc.elaborate.expressions import evaluate
 from archc.elaborate.frame import Frame, Level, Scope, Session, tensors_in
 from archc.elaborate.loader import BindingRef, Library
@@ -245,7 +246,7 @@ def _resolve(ref: BindingRef, depth: int) -> Variant:
                        helps=did_you_mean(name, [p.name for p in declared]))  # fmt: skip
         if a.value is None:
             raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
-        from archc.elaborate.calls import unwrap
+        from archc.elaborate.arguments import unwrap
 
         given = [g for g in given if g[0] != name] + [(name, unwrap(a.value), a.span)]
     # Claims and recorded answers are about one variant; weights and initialisers hold for what is made from it too.

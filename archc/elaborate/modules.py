@@ -41,7 +41,7 @@ class EntryRef:
 
 def call_fn(ref: FnRef, args: list[Any], piped: Any, span: Span, scope: Scope) -> Any:
     """A compile-time function; with tensors its expression is written in place."""
-    from archc.elaborate.calls import unwrap
+    from archc.elaborate.arguments import unwrap
     from archc.elaborate.expressions import evaluate
     from archc.ir.sym import Apply
 

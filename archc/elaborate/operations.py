@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archc.contract import Obligation, settle
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.elaborate import components
-from archc.elaborate.arguments import Arg
 from archc.elaborate.frame import Scope
 from archc.elaborate.values import (
     Deferred,
@@ -17,6 +16,9 @@ from archc.ir.graph import Apply, Value
 from archc.ops.base import Op, OpError, parameters
 from archc.sizes import Size, SizeError
 from archc.source import Span
+
+if TYPE_CHECKING:
+    from archc.elaborate.arguments import Arg
 
 
 def construct(op: type[Op], given: dict[str, Any], span: Span, scope: Scope) -> Op:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archc.diagnostics import ArchError, did_you_mean, fail
-from archc.elaborate import branches, calls, loops
+from archc.elaborate import branches, loops, operations
 from archc.elaborate.assigning import assigned_names, bind_name
 from archc.elaborate.expressions import binary, evaluate, items_of, truth
 from archc.elaborate.frame import Scope
@@ -122,7 +122,7 @@ def _require_sizes(expr: tree.Expr, why: str, scope: Scope) -> bool:
     left, right = (Size.of(s.value) for s in sides)
     if left.constant is not None and right.constant is not None:
         return False
-    checker = calls.Checker(scope, expr.span)
+    checker = operations.Checker(scope, expr.span)
     from archc.ops.base import OpError
 
     try:
@@ -138,5 +138,5 @@ def _require_sizes(expr: tree.Expr, why: str, scope: Scope) -> bool:
             case _:
                 checker.at_least(right, left + 1, why, "E0212")
     except OpError as error:
-        raise calls.op_error(error, expr.span) from None
+        raise operations.op_error(error, expr.span) from None
     return True

@@ -92,7 +92,7 @@ def key_of(value: Any) -> Any:
 
 
 def _unnamed(value: Any) -> Any:
-    from archc.elaborate.calls import unwrap
+    from archc.elaborate.arguments import unwrap
 
     return unwrap(value)
 
@@ -200,7 +200,7 @@ def lift(value: Any, name: str, passed: list[tuple[str, Scalar]], taken: dict[st
 
 
 def _lift_named(value: Any, name: str, passed: list[tuple[str, Scalar]], taken: dict[str, Any]) -> Any:
-    from archc.elaborate.calls import Named
+    from archc.elaborate.arguments import Named
 
     if isinstance(value, Named):
         return Named(value.name, _lift_field(value.value, name, passed, taken))

@@ -1,7 +1,7 @@
 """A template as a flow of data: its steps in order, and the same as a networkx graph.
 
-Analyses walk `steps`, which leaves nothing but operations, calls and other names for a tensor. The graph has a node
-for every value and every statement, an edge for every definition and use.
+Analyses walk `steps`, which leaves nothing but operations, calls and other names for a tensor. The graph has
+a node for every value and every statement, an edge for every definition and use.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def parts(
 
 
 def dataflow(template: Template) -> networkx.MultiDiGraph:
-    """The graph of a template: nodes have `value` or `statement`, uses have `operand`, the place among the operands.
+    """The graph of a template: nodes have `value` or `statement`, uses have `operand`, the place among the
+    operands.
 
     Results of the template have the attribute `output`, the place among its results.
     """

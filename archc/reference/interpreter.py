@@ -158,11 +158,11 @@ class _Machine:
         """The weights of an operation by their names in it: its own, or the one of the component it reads."""
         if statement.entry is None:
             return {}
-        for entry in frame.template.entries:
-            if isinstance(entry, WeightEntry) and entry.name == statement.entry:
-                if is_live(entry, frame.bindings):
-                    key = frame.prefix + entry.name
-                    return {entry.weight.name: self.weight(key, entry.weight, statement.span)}
+        declared = (e for e in frame.template.entries if isinstance(e, WeightEntry))
+        for entry in declared:
+            if entry.name == statement.entry and is_live(entry, frame.bindings):
+                key = frame.prefix + entry.name
+                return {entry.weight.name: self.weight(key, entry.weight, statement.span)}
         types = [_type(x) for x in statement.inputs]
         prefix = _level(frame.prefix, statement.entry)
         # What counts batches says nothing about a result, and may be missing.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import archc
 from archc.diagnostics import ArchError
 from archc.elaborate.loader import load, read
 from archc.elaborate.model import elaborate, variant
@@ -312,4 +313,4 @@ def test_rules_are_proved_without_torch_and_numpy() -> None:
         "assert len(place(built, read_answers(locate(built.matches[0]))).placements) > 300\n"
         "assert not {'torch', 'numpy', 'safetensors'} & sys.modules.keys()\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(archc.__file__).parents[1])
