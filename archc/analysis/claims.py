@@ -42,7 +42,10 @@ ARITHMETIC: dict[str, Callable[[float, float], float]] = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number of a claim. `slack` is half a unit of its last written digit; `bound`: the true value is at most this."""
+    """A number of a claim.
+
+    `slack`: half a unit of its last written digit. `bound`: it is only known to be at most this.
+    """
 
     value: float
     slack: float = 0.0
@@ -138,8 +141,8 @@ class _Judge:
             true = OPERATORS[op](a.value, b.value)
         for quantity, side, proves in ((a, left, ("<", "<=")), (b, right, (">", ">="))):
             if quantity.bound and not (true and op in proves):
-                raise fail("E0502", f"`{side.span.text}` is only known to be at most {shown(quantity.value)}", whole.span,
-                           helps=("claim an upper bound: `<=`",))  # fmt: skip
+                said = f"`{side.span.text}` is only known to be at most {shown(quantity.value)}"
+                raise fail("E0502", said, whole.span, helps=("claim an upper bound: `<=`",))
         if true:
             return None
         known = [(e, q) for e, q in ((left, a), (right, b)) if not isinstance(e, tree.Number)]

@@ -15,7 +15,7 @@ from archc.ir.types import TensorType
 
 @dataclass(frozen=True)
 class Counted:
-    """One operation: kind of work, the kinds that its operands come from, types in numbers, and its exact figures."""
+    """One operation: its kind of work, the kinds its operands come from, types in numbers, exact figures."""
 
     work: str
     sources: tuple[str, ...]
@@ -42,7 +42,7 @@ def elements(type: TensorType) -> int:
 
 @dataclass(frozen=True)
 class Convention:
-    """`weigh` gives (MACs, other operations) of one operation; `total` is the number that the tool or table reports."""
+    """`weigh` gives (MACs, other operations) of one operation; `total` is what the tool reports."""
 
     name: str
     text: str
@@ -71,7 +71,7 @@ def _fvcore(c: Counted) -> tuple[int, int]:
         case "adaptive_pool":
             return 0, c.entering
         case "resize":
-            # Nearest 1 and bilinear 4 for each element, which the exact count has too; bicubic it does not see.
+            # Nearest 1 and bilinear 4 for each element, as the exact count; bicubic it does not see.
             return 0, c.others if c.others <= 4 * c.leaving else 0
         case "sampling":
             return 0, c.leaving * 4
@@ -97,19 +97,21 @@ def _nine(c: Counted) -> tuple[int, int]:
 _CONVENTIONS = (
     Convention(
         "exact",
-        "MACs of every convolution, contraction, region, path and sampling operation; FLOPs = 2 x MACs + all other "
-        "operations at the weights of the table",
+        "MACs of every convolution, contraction, region, path and sampling operation; FLOPs = 2 x MACs + all "
+        "other operations at the weights of the table",
         _exact, lambda macs, others: macs, "MACs",
     ),
     Convention(
         "fvcore",
-        "what fvcore 0.1.5 totals, one multiply-add being one: convolutions, linear layers and matrix products, batch norm "
-        "2 per element, layer and group norm 5, adaptive pooling 1, resizing and sampling by taps; no per-query regions, no paths",
+        "what fvcore 0.1.5 totals, one multiply-add being one: convolutions, linear layers and matrix "
+        "products, batch norm 2 per element, layer and group norm 5, adaptive pooling 1, resizing and "
+        "sampling by taps; no regions with keys for each query, no paths",
         _fvcore, lambda macs, others: macs + others, "flops",
     ),
     Convention(
         "torch",
-        "what torch.utils.flop_counter totals: 2 x MACs of convolutions, linear layers and matrix products, nothing else",
+        "what torch.utils.flop_counter totals: 2 x MACs of convolutions, linear layers and matrix products, "
+        "nothing else",
         _products, lambda macs, others: 2 * macs, "FLOPs",
     ),
     Convention(
@@ -119,8 +121,8 @@ _CONVENTIONS = (
     ),
     Convention(
         "9LDN",
-        "as papers on state space models count: 9 for each step, channel and state of a scan, the contraction that reads the "
-        "states included; else MACs of convolutions, linear layers and matrix products",
+        "as papers on state space models count: 9 for each step, channel and state of a scan, with the "
+        "contraction that reads the states; else MACs of convolutions, linear layers and matrix products",
         _nine, lambda macs, others: macs, "FLOPs",
     ),
 )  # fmt: skip

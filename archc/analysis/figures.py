@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """A step with its own figures: an operation (`counted`, by exact figures), or a call and the parts of its template."""
+    """A step with its figures: an operation (`counted` has the exact ones), or a call and its parts."""
 
     step: Apply | Call | Turn
     figures: Figures

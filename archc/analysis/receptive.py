@@ -24,7 +24,7 @@ Views = dict[int, View]
 
 @dataclass(frozen=True)
 class Extent:
-    """How many positions of an input's axis an element sees; `size` is None for all. `exact` is False for a bound."""
+    """How many positions of an input's axis an element sees, None for all. `exact` is False for a bound."""
 
     input: str
     axis: str

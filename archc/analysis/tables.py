@@ -120,7 +120,8 @@ def _cells(line: Line, indent: str = "  ") -> list[str]:
     row, f = line.row, line.row.figures
     name = indent * line.depth + row.name + (f"  x{row.count}" if row.count > 1 else "")
     return [
-        name, row.what if row.what != row.name else "", _shape(row), "shared" if not row.sets else f"{f.params:,}",
+        name, row.what if row.what != row.name else "", _shape(row),
+        f"{f.params:,}" if row.sets else "shared",
         scaled(f.macs), "" if line.part is None else f"{100 * line.part:.1f}", scaled(f.flops),
         f"{f.kept_bytes / 1e6:.2f}", f"{f.peak_bytes / 1e6:.2f}", _intensity(f.intensity), receptive(row),
     ]  # fmt: skip
@@ -128,12 +129,14 @@ def _cells(line: Line, indent: str = "  ") -> list[str]:
 
 def _total(cost: Cost) -> list[str]:
     f = cost.figures
-    return ["total", "", "", f"{f.params:,}", scaled(f.macs), "100.0" if f.macs else "", scaled(f.flops),
-            f"{f.kept_bytes / 1e6:.2f}", f"{f.peak_bytes / 1e6:.2f}", _intensity(f.intensity), ""]  # fmt: skip
+    return [
+        "total", "", "", f"{f.params:,}", scaled(f.macs), "100.0" if f.macs else "", scaled(f.flops),
+        f"{f.kept_bytes / 1e6:.2f}", f"{f.peak_bytes / 1e6:.2f}", _intensity(f.intensity), "",
+    ]  # fmt: skip
 
 
 def _align(rows: list[list[str]], left: int) -> list[str]:
-    """Rows of cells as lines: the first `left` columns to the left, the others to the right, empty columns dropped."""
+    """Rows of cells as lines: `left` columns to the left, the others to the right, empty columns dropped."""
     columns = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in columns}
     lines = []
@@ -144,7 +147,8 @@ def _align(rows: list[list[str]], left: int) -> list[str]:
 
 
 def _text(cost: Cost, lines: list[Line], times: dict[str, float]) -> str:
-    head = f"{cost.program.name}   {_inputs(cost)}, {cost.dtype}{', with what only training has' if cost.training else ''}"
+    mode = ", with what only training has" if cost.training else ""
+    head = f"{cost.program.name}   {_inputs(cost)}, {cost.dtype}{mode}"
     table = _align([list(_HEADS), *(_cells(line) for line in lines), _total(cost)], 2)
     said = [line for note in notes(cost) for line in textwrap.wrap(note, 118, subsequent_indent="  ")]
     return "\n".join([head, "", *table, "", *_summary(cost, times), "", *said]) + "\n"
@@ -162,7 +166,8 @@ def _summary(cost: Cost, times: dict[str, float]) -> list[str]:
     return [
         f"MACs {scaled(f.macs)}   FLOPs {scaled(f.flops)} (2 x MACs + {scaled(f.others)} others)   "
         f"params {f.params:,}   buffers {f.buffers:,}   weights {scaled(cost.weight_bytes, 'B')}",
-        f"activations: {scaled(f.peak_bytes, 'B')} at most at once in inference, {scaled(f.kept_bytes, 'B')} kept in training",
+        f"activations: {scaled(f.peak_bytes, 'B')} at most at once in inference, "
+        f"{scaled(f.kept_bytes, 'B')} kept in training",
         f"moved {scaled(f.moved_bytes, 'B')}, {_intensity(f.intensity) or '0'} FLOPs for each byte",
         f"other conventions: {', '.join(counts)}",
         *(
@@ -179,10 +184,11 @@ def notes(cost: Cost) -> list[str]:
     return [
         f"Convention {cost.convention.name}: {cost.convention.text}.",
         f"FLOPs besides multiply-adds: {weights}.",
-        "Rows give one copy, % all copies. kept: what autograd saves of the graph's operations, each tensor once, weights left "
-        "out. peak: tensors alive at once, inputs included, each freed after its last use; views cost nothing. moved: every "
-        "operation reads its operands and weights and writes its result once. sees: positions of the first input along each "
-        "axis, edges not cut off, `<=` where only a bound is known.",
+        "Rows give one copy, % all copies. kept: what autograd saves of the graph's operations, each tensor "
+        "once, weights left out. peak: tensors alive at once, inputs included, each freed after its last "
+        "use; views cost nothing. moved: every operation reads its operands and weights and writes its "
+        "result once. sees: positions of the first input along each axis, edges not cut off, `<=` where only "
+        "a bound is known.",
         "The roofline is a bound from data-sheet rates, not a prediction.",
     ]
 
@@ -248,8 +254,10 @@ def _receptive_dict(row: Row) -> dict[str, dict[str, int | str]]:
     return found
 
 
-_COLUMNS = ("path", "kind", "what", "count", "runs", "out", "params", "buffers", "macs", "flops", "kept_bytes",
-            "peak_bytes", "bytes_moved", "intensity", "receptive_field")  # fmt: skip
+_COLUMNS = (
+    "path", "kind", "what", "count", "runs", "out", "params", "buffers", "macs", "flops", "kept_bytes",
+    "peak_bytes", "bytes_moved", "intensity", "receptive_field",
+)  # fmt: skip
 
 
 def _csv(lines: list[Line]) -> str:
@@ -259,9 +267,9 @@ def _csv(lines: list[Line]) -> str:
     for line in lines:
         row, f = line.row, line.row.figures
         writer.writerow([
-            line.path, row.kind, row.what, row.count, line.times, "x".join(map(str, row.shape)), f.params, f.buffers, f.macs,
-            f.flops, f.kept_bytes, f.peak_bytes, f.moved_bytes, "" if f.intensity is None else f"{f.intensity:.4f}",
-            receptive(row),
+            line.path, row.kind, row.what, row.count, line.times, "x".join(map(str, row.shape)),
+            f.params, f.buffers, f.macs, f.flops, f.kept_bytes, f.peak_bytes, f.moved_bytes,
+            "" if f.intensity is None else f"{f.intensity:.4f}", receptive(row),
         ])  # fmt: skip
     return out.getvalue()
 
@@ -282,4 +290,5 @@ def _latex(cost: Cost) -> str:
     f = cost.figures
     name = cost.program.name.replace("_", r"\_")
     cells = [name, f"{f.params / 1e6:.1f}\\,M", f"{f.macs / 1e9:.2f}\\,G", f"{f.flops / 1e9:.2f}\\,G"]
-    return f"% model & parameters & MACs & FLOPs   ({_inputs(cost)}, {cost.convention.name})\n{' & '.join(cells)} \\\\\n"
+    head = f"% model & parameters & MACs & FLOPs   ({_inputs(cost)}, {cost.convention.name})"
+    return f"{head}\n{' & '.join(cells)} \\\\\n"

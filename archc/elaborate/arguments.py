@@ -25,34 +25,39 @@ from archc.where.regions import REGIONS, Region
 
 @dataclass(frozen=True)
 class Arg:
-    """One argument of a call. `axis` is its text where it is a bare name, which may be an axis; `value` is None where
-    the name stands for nothing else."""
+    """One argument of a call. `axis` is its text where it is a bare name, which may be an axis, `names` where it is
+    several such names in brackets; `value` is None where they stand for nothing else."""
 
     keyword: str | None
     value: Any
     axis: str | None
+    names: tuple[str, ...]
     span: Span
 
 
 @dataclass(frozen=True)
 class AxisName:
-    """A bare name in the arguments of a recipe that stands for nothing but, perhaps, an axis."""
+    """Bare names in the arguments of a recipe that stand for nothing but, perhaps, axes."""
 
-    name: str
-
-
-def axis_text(value: Any) -> str | None:
-    if isinstance(value, (AxisName, Named)):
-        return value.name
-    return None
+    name: str | None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Named:
-    """A value in the arguments of a recipe that was written as a bare name."""
+    """A value in the arguments of a recipe that was written as a bare name, or as several in brackets."""
 
-    name: str
+    name: str | None
     value: Any
+    names: tuple[str, ...] = ()
+
+
+def axis_text(value: Any) -> str | None:
+    return value.name if isinstance(value, (AxisName, Named)) else None
+
+
+def axis_texts(value: Any) -> tuple[str, ...]:
+    return value.names if isinstance(value, (AxisName, Named)) else ()
 
 
 def unwrap(value: Any) -> Any:
@@ -88,12 +93,12 @@ def signature(op: type[Op]) -> str:
 
 
 def bind_fields(
-    op: type[Op], positional: list[Arg], keywords: list[Arg], operands: dict[str, Any],
-    names: list[tuple[str, str]], given: dict[str, Any], span: Span,
+    op: type[Op], positional: list[Arg], keywords: list[Arg], operands: dict[str, Any], given: dict[str, Any],
+    span: Span,
 ) -> None:  # fmt: skip
     first = next((t for v in operands.values() for t in tensors_in(v)), None)
     fields = parameters(op)
-    queue = [p for p in fields if p.kind != "sizes" and p.name not in {k.keyword for k in keywords} and p.name not in operands]
+    queue = [p for p in fields if p.kind != "sizes" and p.name not in {k.keyword for k in keywords} and p.name not in operands and p.name not in given]
     for a in positional:
         if not queue:
             raise fail("E0205", f"`{op.name}` takes fewer arguments", a.span, "one too many", helps=(f"signature: {signature(op)}",))
@@ -120,8 +125,8 @@ def bind_fields(
 
 
 def _axes(a: Arg, first: Value | None, op: type[Op]) -> tuple[str, ...]:
-    if isinstance(a.value, Many) and a.axis is None:
-        raise fail("E0206", "axes are named one by one", a.span)
+    if a.names:
+        return tuple(_axis(Arg(None, None, name, (), a.span), first, op) for name in a.names)
     if a.axis == "positions" and first is not None and "positions" not in first.type:
         return tuple(axis.name for axis in first.type.positions)
     return (_axis(a, first, op),)

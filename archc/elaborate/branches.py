@@ -10,7 +10,7 @@ from archc.elaborate import statements
 from archc.elaborate.assigning import assigned_names
 from archc.elaborate.expressions import evaluate, truth
 from archc.elaborate.frame import Scope
-from archc.elaborate.values import POISON, Poison
+from archc.elaborate.values import POISON, Module, Poison
 from archc.ir.graph import (
     Branch,
     Merge,
@@ -47,14 +47,15 @@ def run_branch(statement: tree.If, scope: Scope) -> None:
 
 
 def _arm(
-    body: tuple[tree.Statement, ...], condition: Sym, truth_here: bool, scope: Scope, env: dict[str, Any]
+    body: tuple[tree.Statement, ...], condition: Sym | None, truth_here: bool, scope: Scope, env: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
     from archc.ir.graph import Guard
 
     frame = scope.frame
     outer, frame.body = frame.body, []
     guards = frame.level.guards
-    frame.level.guards = (*guards, Guard(condition, truth_here))
+    if condition is not None:
+        frame.level.guards = (*guards, Guard(condition, truth_here))
     scope.env.clear()
     scope.env.update(env)
     try:
@@ -126,16 +127,17 @@ def _branch_on_sizes(condition: Scalar, statement: tree.If, scope: Scope) -> Non
     del rewrite
     saved = dict(scope.env)
     guards = _guards_of(statement.condition, scope)
-    entries = len(scope.frame.level.entries)
+    entries = {e.name for e in scope.frame.level.entries}
     arms = []
     outer_guards = scope.session.guards
     for body, guard in ((statement.then, guards[0]), (statement.otherwise, guards[1])):
         scope.session.guards = (*outer_guards, *guard)
         try:
-            arms.append(_arm(body, condition.sym, True, scope, saved))
+            arms.append(_arm(body, None, True, scope, saved))
         finally:
             scope.session.guards = outer_guards
-    if len(scope.frame.level.entries) != entries:
+    shared = {m.name for m in saved.values() if isinstance(m, Module)}
+    if any(e.name not in entries | shared for e in scope.frame.level.entries):
         raise fail("E0227", "a branch on the sizes of the inputs cannot make weights", statement.span,
                    helps=("declare a `module` above the `if` and use it in both arms",))  # fmt: skip
     scope.env.clear()

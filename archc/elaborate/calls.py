@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from archc.diagnostics import did_you_mean, fail
@@ -11,6 +12,7 @@ from archc.elaborate.arguments import (
     AxisName,
     Named,
     axis_text,
+    axis_texts,
     bind_fields,
     is_tensor,
     make_value,
@@ -54,13 +56,13 @@ def arguments(call: tree.Call, scope: Scope) -> list[Arg]:
         while isinstance(inner, tree.Paren):
             inner = inner.expr
         if isinstance(inner, tree.Name):
-            value = find(inner.name, scope)
-            result.append(Arg(argument.keyword, value, inner.name, argument.span))
-        elif isinstance(inner, tree.Unary) and isinstance(inner.operand, tree.Name) and find(inner.operand.name, scope) is None:
-            result.append(Arg(argument.keyword, None, None, argument.span))
-            evaluate(inner, scope)
-        else:
-            result.append(Arg(argument.keyword, evaluate(inner, scope), None, argument.span))
+            result.append(Arg(argument.keyword, find(inner.name, scope), inner.name, (), argument.span))
+            continue
+        names: tuple[str, ...] = ()
+        if isinstance(inner, (tree.TupleExpr, tree.ListExpr)) and all(isinstance(i, tree.Name) for i in inner.items):
+            names = tuple(i.name for i in inner.items if isinstance(i, tree.Name))
+        unknown = any(find(name, scope) is None for name in names)
+        result.append(Arg(argument.keyword, None if unknown else evaluate(inner, scope), None, names, argument.span))
     return result
 
 
@@ -150,8 +152,10 @@ def invoke(target: Any, args: list[Arg], piped: Any, label: str | None, span: Sp
         case Poison():
             return POISON
         case Recipe():
-            bound = [Arg(keyword, value, axis_text(value), s) for keyword, value, s in target.arguments]
-            bound = [Arg(a.keyword, None if isinstance(a.value, AxisName) else a.value, a.axis, a.span) for a in bound]
+            bound = [
+                Arg(keyword, None if isinstance(value, AxisName) else value, axis_text(value), axis_texts(value), s)
+                for keyword, value, s in target.arguments
+            ]
             return invoke(target.target, _join(bound, args), piped, label, span, scope)
         case FnRef():
             return modules.call_fn(target, args, piped, span, scope)
@@ -162,7 +166,7 @@ def invoke(target: Any, args: list[Arg], piped: Any, label: str | None, span: Sp
             return _invoke_op(op, args, piped, label, span, scope)
         case ComponentRef():
             if piped is None and not any(is_tensor(a.value) for a in args) and _takes_tensors(target):
-                return _recipe(target, args, span)
+                return recipe(target, args, span)
             return components.apply_component(target, args, piped, label, span, scope)
         case modules.EntryRef():
             return modules.call_entry(target, args, piped, span, scope)
@@ -175,12 +179,12 @@ def _join(bound: list[Arg], args: list[Arg]) -> list[Arg]:
     return tensors + bound + [a for a in args if a not in tensors]
 
 
-def _recipe(target: Any, args: list[Arg], span: Span) -> Recipe:
+def recipe(target: Any, args: list[Arg], span: Span) -> Recipe:
     kept = []
     for a in args:
         value = a.value
-        if a.axis is not None:
-            value = AxisName(a.axis) if value is None else Named(a.axis, value)
+        if a.axis is not None or a.names:
+            value = AxisName(a.axis, a.names) if value is None else Named(a.axis, value, a.names)
         kept.append((a.keyword, value, a.span))
     return Recipe(target, tuple(kept), span)
 
@@ -195,47 +199,16 @@ def _takes_tensors(ref: ComponentRef) -> bool:
 
 
 def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, span: Span, scope: Scope) -> Any:
-    args = [Arg(a.keyword, unwrap(a.value), a.axis, a.span) for a in args]
-    twin = getattr(op, "alternative", None)
+    args = [replace(a, value=unwrap(a.value)) for a in args]
     positional = [a for a in args if a.keyword is None]
-    if twin is not None:
-        rest = positional if piped is not None else positional[1:]
-        if rest and isinstance(rest[0].value, (Value, Scalar)) and not _names_an_axis(rest[0], piped if piped is not None else positional[0].value):
-            op = OPERATORS[twin]
+    op = _elementwise_twin(op, positional, piped)
     names = operand_names(op)
-    operands: dict[str, Any] = {}
-    rest = list(positional)
-    if piped is not None and names:
-        operands[names[0][0]] = piped
-    for name, suffix in names:
-        if name in operands:
-            continue
-        keyword = next((a for a in args if a.keyword == name), None)
-        if keyword is not None:
-            operands[name] = keyword.value
-            continue
-        if not rest:
-            break
-        candidate = rest[0].value
-        wants_list = suffix == "*"
-        if (isinstance(candidate, Many) and wants_list) or isinstance(candidate, (Value, Deferred)):
-            operands[name] = candidate
-            rest.pop(0)
-        elif isinstance(candidate, Scalar) and any(p.name == name for p in parameters(op)):
-            break
-        else:
-            break
-    keywords = [a for a in args if a.keyword is not None and a.keyword not in {n for n, _ in names}]
-    fields_given: dict[str, Any] = {}
-    if not operands and any(s != "?" for _, s in names):
-        return _recipe(OpRef(op), args, span)
-    for (name, suffix), position in zip(names, range(len(names)), strict=True):
-        if name not in operands and suffix == "" and not any(p.name == name for p in parameters(op)):
-            missing = f"`{op.name}` takes {len(names)} tensors, and its {_ordinal(position)} (`{name}`) is missing"
-            raise fail("E0204", missing, span, helps=(f"signature: {signature(op)}",))
+    operands, given, rest = _match_operands(op, args, positional, piped)
+    if not operands and any(suffix != "?" for _, suffix in names):
+        return recipe(OpRef(op), args, span)
     ordered: list[Any] = []
     like = next((t for v in operands.values() for t in tensors_in(v)), None)
-    for name, suffix in names:
+    for position, (name, suffix) in enumerate(names):
         value = operands.get(name)
         if isinstance(value, Scalar) and value.value is None:
             value = None
@@ -243,15 +216,54 @@ def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, spa
             if like is None:
                 raise fail("E0220", f"`{value.op.name}` needs a tensor beside it", span)
             value = settle_deferred(value, like, scope)
-        if isinstance(value, Many):
-            value = tuple(value.items)
-        if value is None and suffix == "" and not getattr(op, "deferred", False):
-            continue  # a number stands in its place
-        ordered.append(value)
-    bind_fields(op, rest, keywords, operands, names, fields_given, span)
+        if value is None and suffix == "":
+            if name in given:
+                continue  # a number stands in its place
+            missing = f"`{op.name}` takes {len(names)} tensors, and its {_ordinal(position)} (`{name}`) is missing"
+            raise fail("E0204", missing, span, helps=(f"signature: {signature(op)}",))
+        ordered.append(tuple(value.items) if isinstance(value, Many) else value)
+    keywords = [a for a in args if a.keyword is not None and a.keyword not in {n for n, _ in names}]
+    bind_fields(op, rest, keywords, operands, given, span)
     if getattr(op, "deferred", False) and operands.get("like") is None:
-        return Deferred(construct(op, fields_given, span, scope), tuple(v for v in ordered if v is not None), span)
-    return apply_op(op, ordered, fields_given, label, span, scope, args)
+        return Deferred(construct(op, given, span, scope), tuple(v for v in ordered if v is not None), span)
+    return apply_op(op, ordered, given, label, span, scope, args)
+
+
+def _elementwise_twin(op: type[Op], positional: list[Arg], piped: Any) -> type[Op]:
+    """`max(x, C)` reduces an axis; `max(x, y)` and `max(x, 0.1)` compare element by element."""
+    twin = getattr(op, "alternative", None)
+    if twin is None:
+        return op
+    values = [*([] if piped is None else [Arg(None, piped, None, (), positional[0].span if positional else None)]), *positional]
+    both = len(values) == 2 and all(isinstance(v.value, (Value, Scalar)) for v in values)
+    return OPERATORS[twin] if both and not _names_an_axis(values[1], values[0].value) else op
+
+
+def _match_operands(
+    op: type[Op], args: list[Arg], positional: list[Arg], piped: Any
+) -> tuple[dict[str, Any], dict[str, Any], list[Arg]]:  # fmt: skip
+    """Which tensors are which operands, the numbers that stand in place of tensors, and the arguments that are left."""
+    fields = {p.name for p in parameters(op)}
+    rest = list(positional)
+    operands: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    for number, (name, suffix) in enumerate(operand_names(op)):
+        if number == 0 and piped is not None:
+            operands[name] = piped
+            continue
+        keyword = next((a for a in args if a.keyword == name), None)
+        if keyword is not None:
+            (given if isinstance(keyword.value, Scalar) and name in fields else operands)[name] = keyword.value
+            continue
+        candidate = rest[0].value if rest else None
+        if isinstance(candidate, (Value, Deferred)) or (isinstance(candidate, Many) and suffix == "*"):
+            operands[name] = candidate
+        elif isinstance(candidate, Scalar) and name in fields:
+            given[name] = candidate
+        else:
+            break
+        rest.pop(0)
+    return operands, given, rest
 
 
 def _names_an_axis(arg: Arg, first: Any) -> bool:

@@ -252,7 +252,7 @@ class _Turns:
     def _item(self, number: int) -> OpEntry | ChildEntry:
         frame = self.frames[number]
         entries = frame.level.entries
-        if len(entries) == 1 and entries[0].name == "" and isinstance(entries[0], (OpEntry, ChildEntry)):
+        if len(entries) == 1 and entries[0].name == "" and isinstance(entries[0], (OpEntry, ChildEntry)) and not entries[0].guards:
             if not (isinstance(entries[0], OpEntry) and entries[0].functional):
                 return entries[0]
         # The template of the turn is completed when the loop is (`Pending.settle`).

@@ -100,15 +100,15 @@ def use_module(module: Module, tensors: list[Any], args: list[Any], piped: Any, 
     while home.level is not level:
         assert home.parent is not None
         home = home.parent
-    saved = level.reuse
-    level.reuse = True
+    saved = level.reuse, level.guards
+    level.reuse, level.guards = True, ()
     try:
         if home is not scope.frame:
             raise fail("E0407", f"the shared module `{module.name}` is used inside a loop that makes weights", span,
                        helps=("use `loop`, or write the uses one by one",))  # fmt: skip
         return calls.invoke(module.recipe, args, piped, module.name, span, scope)
     finally:
-        level.reuse = saved
+        level.reuse, level.guards = saved
 
 
 def _within(frame: Frame, level: Level) -> bool:

@@ -203,7 +203,7 @@ def _lift_named(value: Any, name: str, passed: list[tuple[str, Scalar]], taken: 
     from archc.elaborate.arguments import Named
 
     if isinstance(value, Named):
-        return Named(value.name, _lift_field(value.value, name, passed, taken))
+        return Named(value.name, _lift_field(value.value, name, passed, taken), value.names)
     return _lift_field(value, name, passed, taken)
 
 

@@ -109,7 +109,7 @@ def values(operands: tuple[Operand, ...]) -> Iterator[Value]:
 def parts(
     body: tuple[Statement, ...],
 ) -> Iterator[tuple[Apply | Call | Relabel | Merge, tuple[Value, ...], tuple[Value, ...]]]:
-    """Every statement that makes values, with what it reads and what it makes; both arms of a branch, all turns."""
+    """Every statement that makes values, with what it reads and makes; both arms of a branch, all turns."""
     for statement in body:
         match statement:
             case Apply(inputs=inputs, outputs=outputs) | Call(inputs=inputs, outputs=outputs):

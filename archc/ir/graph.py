@@ -214,7 +214,9 @@ class Template:
     @property
     def unit(self) -> OpEntry | ChildEntry | None:
         """The one entry that is the whole template, under no name of its own."""
-        if len(self.entries) == 1 and self.entries[0].name == "" and isinstance(self.entries[0], (OpEntry, ChildEntry)):
+        if len(self.entries) != 1 or self.entries[0].guards:
+            return None
+        if self.entries[0].name == "" and isinstance(self.entries[0], (OpEntry, ChildEntry)):
             return None if isinstance(self.entries[0], OpEntry) and self.entries[0].functional else self.entries[0]
         return None
 

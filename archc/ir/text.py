@@ -124,7 +124,8 @@ class _Printer:
                 yield f"{self.made(statement)} = {op.name}({arguments}){_owner(entry)}  # {_place(span)}"
             case Call(template=template, inputs=inputs, args=args, entry=entry, span=span):
                 arguments = ", ".join([*map(self.operand, inputs), *(f"{n}={_literal(s)}" for n, s in args)])
-                yield f"{self.made(statement)} = {self.names[id(template)]}({arguments}){_owner(entry)}  # {_place(span)}"
+                name = self.names[id(template)]
+                yield f"{self.made(statement)} = {name}({arguments}){_owner(entry)}  # {_place(span)}"
             case Relabel(source, target):
                 yield f"{self.value(target)}: {target.type} = {self.value(source)}"
             case Assign(name=name, value=value):
@@ -168,7 +169,7 @@ def _callees(body: Iterable[Statement]) -> Iterator[Template]:
 
 def _arguments(op: Op) -> Iterator[str]:
     """The arguments that differ from their defaults."""
-    for parameter in parameters(op):
+    for parameter in parameters(type(op)):
         value = getattr(op, parameter.name)
         if parameter.required or value != parameter.default:
             yield f"{parameter.name}={_literal(value)}"

@@ -1,4 +1,4 @@
-"""What `reach` promises, held to what the reference computes: no result changes with an input it does not see."""
+"""What `reach` promises, held to the reference: no result changes with an input it does not see."""
 
 from __future__ import annotations
 
