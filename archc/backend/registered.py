@@ -97,7 +97,7 @@ class Modules(Evaluator):
                 return self._method(owner, name, args, keywords)
         return super().invoke(function, args, keywords)
 
-    def construct(self, cls: Class, args: Sequence[Any], keywords: Mapping[str, Any]) -> Module:
+    def _construct(self, cls: Class, args: Sequence[Any], keywords: Mapping[str, Any]) -> Module:
         """A module of a class of the file; equal arguments make equal modules, which are evaluated once."""
         key = _key((cls.node.name, list(args), dict(keywords)))
         if key is not None and key in self.made:

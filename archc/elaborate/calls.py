@@ -37,6 +37,7 @@ from archc.elaborate.values import (
     kind_of,
 )
 from archc.ir.graph import Value
+from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Scalar
 from archc.ops.base import Op, parameters
 from archc.ops.table import OPERATIONS, OPERATORS
@@ -62,7 +63,10 @@ def arguments(call: tree.Call, scope: Scope) -> list[Arg]:
         if isinstance(inner, (tree.TupleExpr, tree.ListExpr)) and all(isinstance(i, tree.Name) for i in inner.items):
             names = tuple(i.name for i in inner.items if isinstance(i, tree.Name))
         unknown = any(find(name, scope) is None for name in names)
-        result.append(Arg(argument.keyword, None if unknown else evaluate(inner, scope), None, names, argument.span))
+        value = None if unknown else evaluate(inner, scope)
+        if isinstance(value, Many) and value.items and all(isinstance(i, Scalar) for i in value.items):
+            value = Scalar(value.items, SymApply("list", tuple(i.sym for i in value.items)))
+        result.append(Arg(argument.keyword, value, None, names, argument.span))
     return result
 
 

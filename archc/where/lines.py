@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -52,19 +53,16 @@ class Span(Local):
     # ---- meaning
 
     def index(self, run: Run, at: Places) -> tuple[Any, Any]:
-        torch, ride, spanned = run.torch, self._ride(at), self._spanned(at)
+        torch, spanned = run.torch, self._spanned(at)
         sizes, counts = [run.size(a.size) for a in at.q], [run.size(c) for c in self.counts(at)]
-        rows = []
-        for i in run.indices(sizes):
-            row = []
-            for u in run.indices(counts):
-                place = {**dict(zip(spanned, u, strict=True)), **{n: i[at.names.index(n)] for n in ride}}
-                flat = 0
-                for axis in at.k:
-                    flat = flat * run.size(axis.size) + place[axis.name]
-                row.append(flat)
-            rows.append(row)
-        index = torch.tensor(rows, dtype=torch.long)
+        flat = torch.zeros((), dtype=torch.long)
+        for axis in at.k:
+            # u where the axis is spanned, the query's own place where it is not.
+            where = len(sizes) + spanned.index(axis.name) if axis.name in spanned else at.names.index(axis.name)
+            n = run.size(axis.size)
+            shape = [n if i == where else 1 for i in range(len(sizes) + len(counts))]
+            flat = flat * n + torch.arange(n).reshape(shape)
+        index = flat.expand(*sizes, *counts).reshape(math.prod(sizes), math.prod(counts))
         return index, torch.ones_like(index, dtype=torch.bool)
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
