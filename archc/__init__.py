@@ -5,8 +5,8 @@
     cost = archc.flops("specs/van_b2.arch", "image=256")  exact figures at other sizes
     text = archc.compile("specs/van_b2.arch")             the PyTorch module, as text
 
-A spec is named as on the command line: FILE, FILE:VARIANT or the name of a shipped spec. What is wrong with it is raised
-as `ArchError`, whose `diagnostics` are data.
+A spec is named as on the command line: FILE, FILE:VARIANT or the name of a shipped spec. What is wrong with
+it is raised as `ArchError`, whose `diagnostics` are data.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def check(spec: str | PathLike[str]) -> Checked:
 
 
 def flops(spec: str | PathLike[str], *sizes: str, **how: Any) -> Cost:
-    """The variant's figures at `sizes` such as "image=256"; `how` are dtype, convention and training. Raises ArchError."""
+    """The variant's figures at `sizes` such as "image=256". Raises ArchError.
+
+    `how` are dtype, convention and training, as `archc.analysis.cost.count` takes them.
+    """
     from archc import driver
 
     program = load(spec)

@@ -50,5 +50,5 @@ def fail(code: str, message: str, span: Span | None = None, label: str = "", **m
 
 def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """A help line naming the known word closest to `name`, if one is close."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    close = get_close_matches(name, [word for word in known if word != name], n=1, cutoff=0.6)
     return (f"did you mean `{close[0]}`?",) if close else ()

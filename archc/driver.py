@@ -1,6 +1,6 @@
 """What happens to a spec, in order. Read this first.
 
-    text --load--> library --variant, elaborate--> program --solve--> contract --count--> figures --emit--> module text
+text --load--> library --elaborate--> program --solve--> contract --count--> figures --emit--> module text
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from archc.analysis.cost import count, owned, template_weights
 from archc.analysis.figures import Cost
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError, Diagnostic, fail
-from archc.elaborate.loader import Library, load
-from archc.elaborate.model import elaborate, variant, variant_names
+from archc.elaborate.model import elaborate, variant
 from archc.ir.program import Program
-from archc.locate import locate
+from archc.locate import Spec, load_spec, only
 from archc.polynomials import SizeError
 from archc.sizing import choose, parse_sizes, shown_sizes
 from archc.weights.rules import compile_rules
 
-
-@dataclass(frozen=True)
-class Spec:
-    """A file, all that it imports, and the variants of it that are meant."""
-
-    library: Library
-    variants: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return self.library.main.file.source.name
+__all__ = [
+    "Checked",
+    "Module",
+    "Spec",
+    "build",
+    "check",
+    "compile_variant",
+    "contract_of",
+    "figures",
+    "load_spec",
+    "only",
+]
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,7 @@ class Module:
 
     checked: Checked
     text: str
-
-
-def load_spec(named: str) -> Spec:
-    """FILE, FILE:VARIANT, `-` or a shipped name, parsed. Without a variant, all that the file binds are meant."""
-    found = locate(named)
-    library = load(found.source)
-    if found.variant is not None:
-        variant(library, found.variant)
-        return Spec(library, (found.variant,))
-    return Spec(library, tuple(variant_names(library)))
-
-
-def only(spec: Spec) -> str:
-    """The one variant that is meant. Raises ArchError E0804 where there are several or none."""
-    match spec.variants:
-        case [one]:
-            return one
-        case []:
-            raise fail("E0804", f"{spec.name} binds no variant", helps=("write one: `mine = model_name(...)`",))
-    names = ", ".join(spec.variants)
-    raise fail("E0804", f"{spec.name} binds several variants: {names}", helps=(f"name one: {spec.name}:{spec.variants[0]}",))
+    address: str
 
 
 def build(spec: Spec, name: str) -> Program:
@@ -84,21 +64,25 @@ def contract_of(program: Program) -> Contract:
         contract = solve(program.symbols, program.obligations)
         methods = [solve(entry.symbols, entry.obligations) for entry in program.entry_points]
     except SizeError as error:
-        raise fail("E0404", f"the sizes of `{program.name}` are beyond what archc computes: {error}", program.span) from None
+        raise fail(
+            "E0404", f"the sizes of `{program.name}` are beyond what archc computes: {error}", program.span
+        ) from None
     refused = [o for one in (contract, *methods) for o in one.refused]
     if refused:
         raise ArchError([Diagnostic(o.code, "no input size meets this", o.span, o.why) for o in refused])
     return contract
 
 
-def figures(program: Program, contract: Contract, sizes: Sequence[str] = (), batch: int | None = None, **how: object) -> Cost:
-    """Exact figures at the sizes that are asked for, or usual. Raises ArchError E0901, E0902 for other sizes."""
+def figures(
+    program: Program, contract: Contract, sizes: Sequence[str] = (), batch: int | None = None, **how: object
+) -> Cost:
+    """Exact figures at the sizes that are asked for, or usual. Raises ArchError E0901, E0902."""
     chosen = choose(program, contract, parse_sizes(program, sizes, batch))
     return count(program, chosen, **how)  # type: ignore[arg-type]
 
 
 def check(program: Program) -> Checked:
-    """All that can be known without running anything. Raises ArchError, with every claim that does not hold."""
+    """All that is known without running anything. Raises ArchError, with every claim that does not hold."""
     contract = contract_of(program)
     try:
         cost = figures(program, contract)
@@ -125,6 +109,8 @@ def compile_variant(spec: Spec, name: str) -> Module:
     program, contract, cost = checked.program, checked.contract, checked.cost
     head = Figures(owned(template_weights(program.root)).params)
     if cost is not None:
-        head = Figures(head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops)
+        head = Figures(
+            head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops
+        )
     depends = contract_parameters(spec.library, chosen, program, contract)
-    return Module(checked, emit(program, contract, head, depends))
+    return Module(checked, emit(program, contract, head, depends), spec.address(name))

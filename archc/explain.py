@@ -24,7 +24,7 @@ def explain(code: str) -> str:
     page = known.get(code.upper())
     if page is None:
         helps = did_you_mean(code.upper(), known) or ("the codes are printed in messages: error[E0102]",)
-        raise fail("usage", f"no error has the code `{code}`", helps=helps)
+        raise fail("E0901", f"no error has the code `{code}`", helps=helps)
     return page.read_text(encoding="utf-8")
 
 

@@ -1,13 +1,16 @@
-"""What a command line calls a spec: FILE, FILE:VARIANT, `-` for standard input, or the name of a shipped spec."""
+"""What a command line calls a spec: FILE, FILE:VARIANT, `-` for standard input, or a shipped spec's name."""
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from archc.diagnostics import did_you_mean, fail
-from archc.elaborate.loader import LARGEST_FILE, read
+from archc.elaborate.loader import LARGEST_FILE, Library, load, read
+from archc.elaborate.model import variant, variant_names
+from archc.elaborate.values import ComponentRef
 from archc.resources import folder
 from archc.source import Source
 
@@ -22,9 +25,60 @@ class Located:
     variant: str | None
 
 
+@dataclass(frozen=True)
+class Spec:
+    """A file, all that it imports, and the variants that are meant. `named` is how a command line says it."""
+
+    library: Library
+    variants: tuple[str, ...]
+    named: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.library.main.file.source.name
+
+    def address(self, variant: str) -> str:
+        """What a command line calls one of the variants."""
+        return self.named if len(self.variants) == 1 else f"{self.named}:{variant}"
+
+
+def load_spec(named: str) -> Spec:
+    """The spec that `named` stands for, parsed. Without a variant, all that the file binds are meant."""
+    found = locate(named)
+    library = load(found.source)
+    if found.variant is not None:
+        variant(library, found.variant)
+        return Spec(library, (found.variant,), named)
+    return Spec(library, tuple(variant_names(library)), named)
+
+
+def only(spec: Spec) -> str:
+    """The one variant that is meant. Raises ArchError E0804 where there are several or none."""
+    if len(spec.variants) == 1:
+        return spec.variants[0]
+    if spec.variants:
+        names = ", ".join(spec.variants)
+        raise fail(
+            "E0804",
+            f"{spec.name} binds several variants: {names}",
+            helps=(f"name one: {spec.address(spec.variants[0])}",),
+        )
+    models = [
+        ref.tree
+        for ref in spec.library.main.names.values()
+        if isinstance(ref, ComponentRef) and ref.tree.role == "model"
+    ]
+    examples = [
+        f"{m.name}({', '.join(f'{p.name}=...' for p in m.parameters if p.default is None)})" for m in models
+    ]
+    raise fail(
+        "E0804", f"{spec.name} binds no variant", helps=tuple(f"bind one: `mine = {e}`" for e in examples[:3])
+    )
+
+
 def locate(named: str) -> Located:
     """The text that `named` stands for. Raises ArchError E0109 where it cannot be read."""
-    if Path(named).exists() if _is_path(named) else False:
+    if _is_path(named) and _there(Path(named)):
         return Located(read(Path(named)), None)
     file, colon, variant = named.rpartition(":")
     if not colon or not variant.isidentifier():
@@ -57,16 +111,15 @@ def _source(file: str) -> Source:
 
 
 def _there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return True  # read it, and say why it cannot be read
+    return os.path.lexists(path)  # a broken link is there: reading it says what is wrong
 
 
 def _stdin() -> Source:
     data = sys.stdin.buffer.read(LARGEST_FILE + 1)
     if len(data) > LARGEST_FILE:
-        raise fail("E0109", f"standard input is larger than {LARGEST_FILE // 1024 // 1024} MiB, which no spec is")
+        raise fail(
+            "E0109", f"standard input is larger than {LARGEST_FILE // 1024 // 1024} MiB, which no spec is"
+        )
     try:
         return Source("<stdin>", data.decode("utf-8-sig").replace("\r\n", "\n"))
     except UnicodeDecodeError as error:

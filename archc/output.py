@@ -27,12 +27,14 @@ def guard(path: Path, force: bool = False) -> None:
                    helps=("another place: -o FILE_OR_FOLDER", "to write over it: --force"))  # fmt: skip
 
 
-def write_all(files: Mapping[Path, str], accept: Callable[[Path, str], None] = lambda path, text: None) -> None:
+def write_all(
+    files: Mapping[Path, str], accept: Callable[[Path, str], None] = lambda path, text: None
+) -> None:
     """Put every text in its place, after `accept` has seen what each file really holds; else none of them.
 
-    `accept(path, text)` raises to refuse. A text is first written, in full, to a temporary file in the folder of its
-    place; only when all are there and accepted are they renamed. Raises ArchError E0911 where something cannot be
-    written.
+    `accept(path, text)` raises to refuse. A text is first written, in full, to a temporary file in the folder
+    of its place; only when all are there and accepted are they renamed. Raises ArchError E0911 where something
+    cannot be written.
     """
     staged: dict[Path, Path] = {}
     made: list[Path] = []
@@ -69,7 +71,7 @@ def write(path: Path, text: str) -> None:
 
 
 def _stage(target: Path, data: bytes) -> Path:
-    """The data in a new file beside `target`, on the disk, with the mode that `target` has or a new file gets."""
+    """The data in a new file beside `target`, on the disk, with the mode of `target` or of a new file."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
     temporary = Path(name)
     try:

@@ -55,11 +55,13 @@ def _of_input(program: Program, name: str, numbers: list[int]) -> dict[str, int]
         return dict.fromkeys(free, numbers[0])
     if len(numbers) != len(places):
         asked = "x".join(map(str, numbers))
-        raise fail("E0901", f"`{name}` is {given.value.type}: {len(places)} positions, and `{asked}` gives {len(numbers)}",
-                   helps=(_example(program),))  # fmt: skip
+        message = (
+            f"`{name}` is {given.value.type}: {len(places)} positions, and `{asked}` gives {len(numbers)}"
+        )
+        raise fail("E0901", message, helps=(_example(program),))
     sizes: dict[str, int] = {}
     for place, number in zip(places, numbers, strict=True):
-        if place not in free and place != str(number) or sizes.get(place, number) != number:
+        if (place not in free and place != str(number)) or sizes.get(place, number) != number:
             raise fail("E0901", f"`{place}` of `{name}` cannot be {number}: {given.value.type}")
         if place in free:
             sizes[place] = number
@@ -75,7 +77,7 @@ def _example(program: Program) -> str:
 
 
 def choose(program: Program, contract: Contract, given: Mapping[str, int]) -> dict[str, int]:
-    """A value for every symbol: `given`, else what the spec claims figures at, else 224 or what comes next to it.
+    """A value for every symbol: `given`, else what the spec claims figures at, else 224 or the next to it.
 
     Raises ArchError E0902 where `given` cannot be met, or where no size is known that can.
     """
@@ -96,19 +98,22 @@ def choose(program: Program, contract: Contract, given: Mapping[str, int]) -> di
     raise ArchError([_refusal(program, contract, sizes, near or contract.examples(3))])
 
 
-def _refusal(program: Program, contract: Contract, sizes: dict[str, int], near: list[dict[str, int]]) -> Diagnostic:
+def _refusal(
+    program: Program, contract: Contract, sizes: dict[str, int], near: list[dict[str, int]]
+) -> Diagnostic:
     failing = contract.failing(sizes)
     shown = ", ".join(f"{name} = {value}" for name, value in sizes.items() if name != "B")
     free = [name for name in sizes if name != "B"]
     helps = tuple(" ".join(f"--size {name}={one[name]}" for name in free) for one in near)
+    nearest = f"nearest it takes: {', or '.join(helps)}" if helps else "no sizes were found that it takes"
     return Diagnostic(
         "E0902",
         f"`{program.name}` does not take {shown}",
         failing.span if failing is not None else program.span,
         failing.why if failing is not None else "",
         notes=tuple(f"it needs {line}" for line in contract.describe()),
-        helps=(f"nearest it takes: {', or '.join(helps)}",) if helps else ("no sizes were found that it takes; name some with --size",),
-    )  # fmt: skip
+        helps=(nearest,),
+    )
 
 
 def claimed(program: Program) -> dict[str, int]:

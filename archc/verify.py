@@ -92,10 +92,37 @@ class Report:
         return max((t.backward for t in self.trials), default=0.0)
 
     @property
-    def holds(self) -> bool:
+    def ok(self) -> bool:
         """Whether everything that was run agrees, and something was run."""
         close = all(not t.failure and max(t.forward, t.backward) <= self.tolerance for t in self.trials)
         return close and bool(self.trials) and all(a.holds for a in self.answers)
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def _lines(report: Report) -> list[str]:
+    """The report in words, one line for each run."""
+    lines = [
+        f"{report.name}: {'agrees with' if report.ok else 'DIFFERS from'} the reference interpreter in {report.dtype}"
+        f" (at most {report.tolerance:.0e} of the largest value), {report.parameters:,} parameters"
+    ]
+    for t in report.trials:
+        at = ", ".join(f"{name}={size}" for name, size in t.sizes.items())
+        if t.failure:
+            lines.append(f"  {t.what} at {at}: {t.failure}")
+            continue
+        line = f"  {t.what} at {at}: outputs {t.forward:.1e}"
+        if t.gradients:
+            line += f", gradients {t.backward:.1e}"
+        if t.idle:
+            line += f", without a gradient: {', '.join(t.idle[:4])}{' ...' if len(t.idle) > 4 else ''}"
+        lines.append(line)
+    if report.scope == "blocks":
+        lines.append(f"  too large to run as a whole; only the parts of {', '.join(report.left_out)} were run")
+    for a in report.answers:
+        lines.append(f"  recorded answer {a.output}: {a.worst:.1e} of its standard deviation ({'holds' if a.holds else 'FAILS'})")
+    return lines
 
 
 def verify(
@@ -125,7 +152,10 @@ def verify(
             trials, left_out = block_trials(program, contract, module, chosen[0], dtype)
         else:
             net = make(module, program, dtype)
-            trials = tuple(t for s in chosen for t in _trials(program, net, s, dtype, gradients))
+            trials = (
+                *(t for s in chosen for t in _trials(program, net, s, dtype, gradients)),
+                *_entry_trials(program, net, dtype, gradients),
+            )
         if answers and dtype == "float64":
             for one in program.matches:
                 net = make(module, program, dtype)
@@ -201,15 +231,19 @@ def choose_sizes(program: Program, contract: Contract) -> list[dict[str, int]]:
     least = contract.examples(1)
     if not least:
         return least
-    apart = {name: 2 if name == "B" else 19 + 6 * at for at, name in enumerate(contract.symbols)}
     uneven = {name: 1 if name == "B" else least[0][name] + at for at, name in enumerate(contract.symbols)}
     found = least
-    for floor in (apart, uneven, *contract.examples(3)[1:]):
+    for floor in (_apart(contract), uneven, *contract.examples(3)[1:]):
         for one in contract.examples(1, floor):
             cheap = macs(program, one) <= WORK
             if one not in found and len(found) < 3 and cheap:
                 found.append(one)
     return found
+
+
+def _apart(contract: Contract) -> dict[str, int]:
+    """Two in the batch, and sizes that are all different where they may be."""
+    return {name: 2 if name == "B" else 19 + 6 * at for at, name in enumerate(contract.symbols)}
 
 
 def macs(program: Program, sizes: Sizes) -> int:
@@ -241,10 +275,20 @@ def _trials(program: Program, net: Any, sizes: Sizes, dtype: str, gradients: boo
         made = run(program, held, given)
         return {o.name: made[o.name] for o in program.outputs if o.when != "training" and o.kind != "loss"}
 
-    yield trial("forward", sizes, net, weights, random_inputs(inputs, sizes, program.root), ours, theirs, dtype, gradients)
+    given = random_inputs(inputs, sizes, program.root)
+    yield trial("forward", sizes, net, weights, given, ours, theirs, dtype, gradients)
+
+
+def _entry_trials(program: Program, net: Any, dtype: str, gradients: bool) -> Iterator[Trial]:
+    """The further methods, each at the least sizes of its own and at some with two in the batch."""
+    from archc.reference.interpreter import run
+    from archc.reference.seeded import seeded_weights
+
+    weights = seeded_weights(program)
     for point in program.entry_points:
         values = {v.name: v for v in point.template.inputs}
         method = getattr(net, identifier(point.name))
+        contract = solve(point.symbols, point.obligations)
 
         def entered(given: dict[str, Any], method: Any = method) -> dict[str, Any]:
             made = method(*given.values())
@@ -253,8 +297,9 @@ def _trials(program: Program, net: Any, sizes: Sizes, dtype: str, gradients: boo
         def meant(given: dict[str, Any], held: dict[str, Any], name: str = point.name) -> dict[str, Any]:
             return run(program, held, given, entry=name)
 
-        given = random_inputs(values, sizes, point.template)
-        yield trial(point.name, sizes, net, weights, given, entered, meant, dtype, gradients)
+        for sizes in (*contract.examples(1), *contract.examples(1, _apart(contract))):
+            given = random_inputs(values, sizes, point.template)
+            yield trial(point.name, sizes, net, weights, given, entered, meant, dtype, gradients)
 
 
 def random_inputs(values: Mapping[str, Value], sizes: Sizes, template: Template) -> dict[str, Any]:

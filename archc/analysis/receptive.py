@@ -15,10 +15,10 @@ from archc.analysis.setting import Setting
 from archc.ir.dataflow import Same, Turn, steps, values
 from archc.ir.graph import Apply, Operand, Template, Value
 from archc.ir.program import Input
-from archc.ops.base import Window
+from archc.ops.base import Reach
 
 # What a value sees, by (number of the input, axis of the input); None is all of it.
-View = Mapping[tuple[int, str], Window | None]
+View = Mapping[tuple[int, str], Reach | None]
 Views = dict[int, View]
 
 
@@ -56,7 +56,7 @@ class Flow:
 
     def start(self, number: int, value: Value) -> View:
         """Input number `number` sees itself."""
-        return {(number, axis.name): Window(axis.name) for axis in value.type.axes if axis.is_position}
+        return {(number, axis.name): Reach(axis.name) for axis in value.type.axes if axis.is_position}
 
     def transfer(self, template: Template) -> tuple[View, ...]:
         """What each result of a template sees of its inputs."""
@@ -120,7 +120,7 @@ class Flow:
     def _union(self, parts: Iterable[View], value: Value) -> View:
         """What several operands see together."""
         type = self.setting.type(value.type)
-        total: dict[tuple[int, str], Window | None] = {}
+        total: dict[tuple[int, str], Reach | None] = {}
         for part in parts:
             for key, reach in part.items():
                 if key not in total:
@@ -137,28 +137,28 @@ def _flat(operands: tuple[Operand, ...]) -> Iterator[tuple[int, Value]]:
         yield from ((place, value) for value in values((operand,)))
 
 
-def _after(outer: Window | None, inner: Window) -> Window | None:
+def _after(outer: Reach | None, inner: Reach) -> Reach | None:
     """The result sees `outer` of a value whose positions see `inner`."""
     if outer is None:
         return None
     stride = inner.stride
-    return Window(
+    return Reach(
         outer.axis, stride * outer.stride, stride * outer.low + inner.low, stride * outer.high + inner.high,
         outer.exact and inner.exact,
     )  # fmt: skip
 
 
-def _joined(a: Window | None, b: Window | None, length: int) -> Window | None:
+def _joined(a: Reach | None, b: Reach | None, length: int) -> Reach | None:
     """Both windows as one; where their strides differ, as wide as the `length` positions need."""
     if a is None or b is None or a.axis != b.axis:
         return None
     drift = (b.stride - a.stride) * (length - 1)
     low, high = min(a.low, b.low + min(drift, Fraction(0))), max(a.high, b.high + max(drift, Fraction(0)))
     exact = a.exact and b.exact and not drift
-    return Window(a.axis, a.stride, low, high, exact)
+    return Reach(a.axis, a.stride, low, high, exact)
 
 
-def _through(reach: Window | None, outer: View, axis: str) -> View:
+def _through(reach: Reach | None, outer: View, axis: str) -> View:
     """A result that sees `reach` along `axis` of an input, in terms of what the input sees."""
     return {
         key: None if seen is None or reach is None else _after(reach, seen)

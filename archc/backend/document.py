@@ -1,7 +1,7 @@
 """Text that may be broken over lines: documents of nested groups, and their printer.
 
-A group that fits stays on its line, one that does not breaks at its line breaks. This is the algebra of Wadler's
-pretty printer with the additions of ruff's formatter, whose names for them stand in brackets.
+A group that fits stays on its line, one that does not breaks at its line breaks. This is the algebra of
+Wadler's pretty printer with the additions of ruff's formatter, whose names for them stand in brackets.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What breaks together. By its `id` others ask whether it broke; `always` breaks it in any case; with `inside` it
-    is a group of its own only if that group broke."""
+    """What breaks together. By its `id` others ask whether it broke; `always` breaks it in any case; with
+    `inside` it is a group of its own only if that group broke."""
 
     content: Doc
     id: int = 0
@@ -57,7 +57,7 @@ class Apart:
 
 @dataclass(frozen=True, slots=True)
 class Parens:
-    """Set in parentheses on lines of its own, if it fits there and does not fit without [best fit parenthesize]."""
+    """In parentheses on lines of its own, if it fits there and not without [best fit parenthesize]."""
 
     content: Doc
     id: int
@@ -73,8 +73,10 @@ class Choice:
 Doc: TypeAlias = "str | list[Doc] | Break | Group | When | Nest | Apart | Parens | Choice"
 SOFT, SPACE = Break(""), Break(" ")
 
-_FIRST, _ALL, _ANY = range(3)  # what must fit: the first line, all lines, or any number of them may be too long
-_Frame: TypeAlias = "tuple[Doc, int, bool, int]"  # a document, its indentation, whether its group is broken, what must fit
+# What must fit: the first line, all lines, or none.
+_FIRST, _ALL, _ANY = range(3)
+# A document, its indentation, whether its group is broken, and what must fit.
+_Frame: TypeAlias = "tuple[Doc, int, bool, int]"
 
 
 class Printer:
@@ -114,8 +116,8 @@ class Printer:
             case Choice(variants):
                 self.checked = True
                 fitting = (v for v in variants[:-1] if self._fits([(v, indent, False, _FIRST)]))
-                chosen = next(fitting, None)
-                self.stack.append((variants[-1], indent, True, must) if chosen is None else (chosen, indent, False, must))
+                chosen = next(fitting, variants[-1])
+                self.stack.append((chosen, indent, chosen is variants[-1], must))
             case Apart(content, id):
                 self.checked = self.checked and self.broke[id]
                 self.stack.append((content, indent, broken, must))
@@ -128,7 +130,8 @@ class Printer:
             case list():
                 return [(part, indent, broken, must) for part in reversed(doc)]
             case When(content, wanted, id):
-                return [(content, indent, broken, must)] if wanted == (self.broke[id] if id else broken) else []
+                found = self.broke[id] if id else broken
+                return [(content, indent, broken, must)] if wanted == found else []
             case Nest(content, id):
                 return [(content, indent + STEP if not id or self.broke[id] else indent, broken, must)]
         raise AssertionError(doc)

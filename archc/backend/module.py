@@ -46,6 +46,13 @@ def emit(program: Program, contract: Contract, figures: Figures, sensitive: tupl
     return _File(program, contract, figures, sensitive).text()
 
 
+def emitted_classes(program: Program, contract: Contract) -> Classes:
+    """The classes of the file that `emit` writes, with what they were written from."""
+    file = _File(program, contract, Figures(0), ())
+    file.text()
+    return file.classes
+
+
 class _File:
     def __init__(self, program: Program, contract: Contract, figures: Figures, sensitive: tuple[str, ...]) -> None:
         self.program, self.contract, self.figures, self.sensitive = program, contract, figures, sensitive

@@ -1,4 +1,4 @@
-"""Python text: expressions from Syms, and lines laid out as ruff's formatter lays them out."""
+"""Python text: names, literals, and expressions from Syms."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 import re
 from collections.abc import Callable
 
+from archc.backend.layout import lay_out as lay_out
 from archc.ir.sym import Apply, Comprehension, Const, Extent, FnDef, Sym, Var
-
-WIDTH = 88
 
 # How tightly each operator binds, as in Python's grammar.
 _BINARY = {"or": 1, "and": 2, "==": 4, "!=": 4, "<": 4, "<=": 4, ">": 4, ">=": 4, "+": 9, "-": 9, "*": 10, "/": 10, "//": 10,
@@ -72,7 +71,7 @@ class Expressions:
             case Apply("if", (condition, then, otherwise)):
                 return f"{self._inside(then, 1)} if {self._inside(condition, 1)} else {self.write(otherwise)}", 0
             case Apply("neg", (a,)):
-                return f"-{self._inside(a, 11)}", 11
+                return f"-{self._inside(a, 13)}", 11
             case Apply("not", (a,)):
                 return f"not {self._inside(a, 3)}", 3
             case Apply("==" | "!=" as op, (a, Const(None))):
@@ -123,122 +122,3 @@ def class_name(name: str) -> str:
         return name.upper()
     made = "".join(word[0].upper() + word[1:] for word in words) or "Module"
     return f"_{made}" if made[0].isdigit() else made
-
-
-# ---- layout
-
-
-def lay_out(indent: int, text: str, comment: str = "") -> list[str]:
-    """One statement as lines of at most `WIDTH` columns where brackets allow it; the comment stands behind or above."""
-    pad = " " * indent
-    line = pad + text
-    note = f"  # {comment}" if comment else ""
-    if len(line) + len(note) <= WIDTH and not _magic(text):
-        return [line + note]
-    above = [f"{pad}# {comment}"] if comment else []
-    if len(line) <= WIDTH:
-        return [*above, line]
-    return [*above, *_split(indent, text)]
-
-
-def _magic(text: str) -> bool:
-    return False
-
-
-def _split(indent: int, text: str, tail: str = "") -> list[str]:
-    """Break a line at its last outermost bracket, as ruff does: contents on a line of their own, or one item a line."""
-    pad = " " * indent
-    if len(pad + text + tail) <= WIDTH:
-        return [pad + text + tail]
-    for opening, closing in reversed(_brackets(text)):
-        body, rest = text[opening + 1 : closing], text[closing + 1 :]
-        if not body.strip():
-            continue
-        head = pad + text[: opening + 1]
-        if len(head) > WIDTH or len(pad + text[closing:] + tail) > WIDTH:
-            continue
-        inner = " " * (indent + 4)
-        items = split_items(body)
-        comprehension = " for " in _outer(body)
-        if len(inner + body) <= WIDTH and not (len(items) > 1 and text[opening] == "(" and rest.startswith(" =")):
-            return [head, inner + body, pad + text[closing] + rest + tail]
-        if comprehension:
-            return [head, *_split_comprehension(indent + 4, body), pad + text[closing] + rest + tail]
-        if len(items) > 1 or _is_call(text, opening) or text[opening] == "[":
-            lines = [line for item in items for line in _split(indent + 4, item, ",")]
-            if len(items) == 1 and text[opening] == "(" and not _is_call(text, opening):
-                lines = _split_operators(indent + 4, body)
-            return [head, *lines, pad + text[closing] + rest + tail]
-        return [head, *_split_operators(indent + 4, body), pad + text[closing] + rest + tail]
-    return [pad + text + tail]
-
-
-def _is_call(text: str, opening: int) -> bool:
-    return opening > 0 and (text[opening - 1].isalnum() or text[opening - 1] in "_])")
-
-
-def _outer(text: str) -> str:
-    """The text with what stands inside brackets and strings blanked."""
-    out, depth, string = [], 0, ""
-    for i, char in enumerate(text):
-        if string:
-            out.append(" ")
-            if char == string and text[i - 1] != "\\":
-                string = ""
-            continue
-        if char in "\"'":
-            string = char
-        elif char in "([{":
-            depth += 1
-        elif char in ")]}":
-            depth -= 1
-            out.append(" ")
-            continue
-        out.append(char if depth == 0 else " ")
-    return "".join(out)
-
-
-def _brackets(text: str) -> list[tuple[int, int]]:
-    """The outermost pairs of brackets, first to last."""
-    pairs, stack, string = [], [], ""
-    for i, char in enumerate(text):
-        if string:
-            if char == string and text[i - 1] != "\\":
-                string = ""
-        elif char in "\"'":
-            string = char
-        elif char in "([{":
-            stack.append(i)
-        elif char in ")]}" and stack:
-            start = stack.pop()
-            if not stack:
-                pairs.append((start, i))
-    return pairs
-
-
-def split_items(body: str) -> list[str]:
-    """Items between commas at the outermost level."""
-    outer, items, start = _outer(body), [], 0
-    for i, char in enumerate(outer):
-        if char == ",":
-            items.append(body[start:i].strip())
-            start = i + 1
-    rest = body[start:].strip()
-    return [*items, rest] if rest else items
-
-
-def _split_comprehension(indent: int, body: str) -> list[str]:
-    at = _outer(body).index(" for ")
-    return [*_split(indent, body[:at]), *_split(indent, body[at + 1 :])]
-
-
-def _split_operators(indent: int, body: str) -> list[str]:
-    """Break a long expression before its loosest operators."""
-    outer = _outer(body)
-    for group in ((" if ", " else "), (" or ",), (" and ",), (" + ", " - "), (" * ", " / ", " @ ", " // ")):
-        places = sorted(i for op in group for i in range(len(outer)) if outer.startswith(op, i))
-        if places:
-            cuts = [0, *places, len(body)]
-            parts = [body[a:b].strip() for a, b in zip(cuts, cuts[1:], strict=False)]
-            return [line for part in parts for line in _split(indent, part)]
-    return _split(indent, body)

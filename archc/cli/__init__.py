@@ -1,11 +1,14 @@
 """The command line. Data goes to stdout, messages to stderr.
 
-Exit codes: 0 all is well, 1 something was found in a spec, 2 the command could not be carried out, 130 interrupted.
+Exit codes: 0 all is well, 1 something was found in a spec, 2 the command could not be carried out,
+130 interrupted, 141 nobody reads on (`archc list | head`).
 Every command is a module that is imported when it is asked for.
 """
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 import sys
 from importlib import import_module
@@ -21,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "check": "check",
     "flops": "flops",
     "compile": "generate",
-    "verify": "generate",
+    "verify": "verify",
     "list": "library",
     "show": "library",
     "diff": "library",
@@ -73,8 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command; its exit code. No failure gets past this, and each says what it is."""
+    gc.set_threshold(200_000, 50, 50)  # graphs are built, not thrown away: looking for garbage finds little
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         result: Any = archc.main(arguments, prog_name="archc", standalone_mode=False)
@@ -93,10 +97,10 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click turns the one into the other
         # Nobody reads on: what is still in the buffer must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141
     except Exception as error:
         return _internal(error, "--debug" in arguments)
 

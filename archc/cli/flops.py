@@ -19,14 +19,51 @@ DEVICES = ("a100-80gb-sxm", "h100-sxm", "l4", "rtx-4090", "laptop-cpu")
 
 @click.command("flops")
 @click.argument("spec")
-@click.option("--size", "sizes", multiple=True, metavar="NAME=N", help="Input sizes: image=224, image=192x256, H=192. May be repeated.")
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    metavar="NAME=N",
+    help="Input sizes: image=224, image=192x256, H=192. May be repeated.",
+)
 @click.option("--batch", type=click.IntRange(1, 2**31 - 1), help="The batch size (1).")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="The element type of weights and activations.")
-@click.option("--per", type=click.Choice(["stage", "block", "op"]), default="stage", show_default=True, help="The detail of the table.")
-@click.option("--device", "devices", multiple=True, metavar="NAME", help=f"Bound the time on a device: {', '.join(DEVICES)}.")
-@click.option("--convention", default="exact", metavar="NAME", show_default=True, help=f"How to count: {', '.join(CONVENTIONS)}.")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    show_default=True,
+    help="The element type of weights and activations.",
+)
+@click.option(
+    "--per",
+    type=click.Choice(["stage", "block", "op"]),
+    default="stage",
+    show_default=True,
+    help="The detail of the table.",
+)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="NAME",
+    help=f"Bound the time on a device: {', '.join(DEVICES)}.",
+)
+@click.option(
+    "--convention",
+    default="exact",
+    metavar="NAME",
+    show_default=True,
+    help=f"How to count: {', '.join(CONVENTIONS)}.",
+)
 @click.option("--training", is_flag=True, help="Count what only training has, too.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "markdown", "latex"]), default="table", show_default=True, help="How to print.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "markdown", "latex"]),
+    default="table",
+    show_default=True,
+    help="How to print.",
+)
 def flops_command(
     spec: str,
     sizes: Sequence[str],
@@ -49,7 +86,9 @@ def flops_command(
     found = driver.load_spec(spec)
     program = driver.build(found, driver.only(found))
     contract = driver.contract_of(program)
-    cost = driver.figures(program, contract, sizes, batch, dtype=dtype, convention=convention, training=training)
+    cost = driver.figures(
+        program, contract, sizes, batch, dtype=dtype, convention=convention, training=training
+    )
     text = report(cost, per, "text" if form == "table" else form, devices)
     if form == "csv":
         sys.stdout.write(text)

@@ -1,4 +1,4 @@
-"""`archc compile` and `archc verify`: the PyTorch module of a variant."""
+"""`archc compile`: the PyTorch modules of variants, read again before they are put in place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from archc import driver
-from archc.cli.terminal import complain, needs, note, say, unique
+from archc.cli.terminal import note, say, unique
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.driver import Module
 from archc.output import guard, write_all
@@ -17,9 +17,20 @@ from archc.output import guard, write_all
 
 @click.command("compile")
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
-@click.option("-o", "--output", default=".", metavar="FILE_OR_FOLDER", help="Where to write (here); - for standard output.")
+@click.option(
+    "-o",
+    "--output",
+    default=".",
+    metavar="FILE_OR_FOLDER",
+    help="Where to write (here); - for standard output.",
+)
 @click.option("--force", is_flag=True, help="Write over files that archc did not generate.")
-@click.option("--check", "only_check", is_flag=True, help="Write nothing; fail where a file is not what would be written.")
+@click.option(
+    "--check",
+    "only_check",
+    is_flag=True,
+    help="Write nothing; fail where a file is not what would be written.",
+)
 def compile_command(specs: Sequence[str], output: str, force: bool, only_check: bool) -> int:
     """Write a PyTorch module for every variant of SPEC."""
     modules = _modules(specs)
@@ -69,15 +80,25 @@ def _places(modules: list[Module], output: str) -> dict[Path, Module]:
     chosen = Path(output)
     if chosen.suffix == ".py" and not chosen.is_dir():
         if len(modules) != 1:
-            raise fail("E0901", f"{len(modules)} modules do not fit into one file, {output}", helps=("name a folder",))
+            raise fail(
+                "E0901",
+                f"{len(modules)} modules do not fit into one file, {output}",
+                helps=("name a folder",),
+            )
         return {chosen: modules[0]}
     if chosen.exists() and not chosen.is_dir():
-        raise fail("E0911", f"{output} is a file whose name does not end in .py", helps=("name a folder or a .py file",))
+        raise fail(
+            "E0911",
+            f"{output} is a file whose name does not end in .py",
+            helps=("name a folder or a .py file",),
+        )
     places: dict[Path, Module] = {}
     for module in modules:
         path = chosen / f"{module.checked.program.name}.py"
         if path in places:
-            raise fail("E0901", f"two variants are called `{module.checked.program.name}`, and both would be {path}")
+            raise fail(
+                "E0901", f"two variants are called `{module.checked.program.name}`, and both would be {path}"
+            )
         places[path] = module
     return places
 
@@ -97,25 +118,33 @@ def prove(module: Module, text: str) -> list[str]:
         raise RuntimeError(f"the text written for {program.name} cannot be read again: {error}") from None
     differences = compare(program, found)
     if differences:
-        raise RuntimeError(f"the text written for {program.name} differs from its graph: {'; '.join(differences)}")
-    kinds = f"{len(found.parameters):,} parameters" + (f" and {len(found.buffers):,} buffers" if found.buffers else "")
+        raise RuntimeError(
+            f"the text written for {program.name} differs from its graph: {'; '.join(differences)}"
+        )
+    kinds = f"{len(found.parameters):,} parameters" + (
+        f" and {len(found.buffers):,} buffers" if found.buffers else ""
+    )
     return [f"the names, shapes and order of {kinds}, {found.count:,} numbers to learn"]
 
 
 def _described(path: Path, module: Module, proved: list[str]) -> list[str]:
-    program, contract = module.checked.program, module.checked.contract
+    contract = module.checked.contract
     classes = sum(line.startswith("class ") for line in module.text.split("\n"))
     lines = [f"wrote    {path}   {module.text.count(chr(10))} lines, {classes} class{'es' * (classes != 1)}"]
     lines += [f"proved   read again from the file, equal to the graph: {text}" for text in proved]
     for number, text in enumerate(contract.describe()):
         lines.append(f"{'needs' if number == 0 else '':<8} {text}")
-    lines.append(f"next     archc verify {program.source.name}:{program.name}   (values are not compared yet)")
+    lines.append(f"next     archc verify {module.address}   (values are not compared yet)")
     return lines
 
 
 def _to_stdout(modules: list[Module]) -> int:
     if len(modules) != 1:
-        raise fail("E0901", f"{len(modules)} modules do not fit into one output", helps=("name one variant: FILE:VARIANT",))
+        raise fail(
+            "E0901",
+            f"{len(modules)} modules do not fit into one output",
+            helps=("name one variant: FILE:VARIANT",),
+        )
     prove(modules[0], modules[0].text)
     sys.stdout.write(modules[0].text)
     return 0
@@ -133,29 +162,3 @@ def _stale(places: dict[Path, Module]) -> int:
             stale = 1
             note(f"{path} is not what archc would write" if path.exists() else f"{path} is missing")
     return stale
-
-
-@click.command("verify")
-@click.argument("spec")
-def verify_command(spec: str) -> int:
-    """Run the module against the reference interpreter of its graph."""
-    found = driver.load_spec(spec)
-    if not found.variants:
-        driver.only(found)
-    try:
-        from archc.verify import verify
-    except ModuleNotFoundError as error:
-        raise needs(error) from None
-    worst = 0
-    for name in found.variants:
-        module = driver.compile_variant(found, name)
-        try:
-            report = verify(module.checked.program, module.text)
-        except ModuleNotFoundError as error:
-            raise needs(error) from None
-        say(str(report))
-        worst = max(worst, 0 if report.ok else 1)
-    return worst
-
-
-__all__ = ["complain", "compile_command", "prove", "verify_command"]

@@ -50,7 +50,11 @@ def _row(one: driver.Checked) -> list[str]:
     program, cost = one.program, one.cost
     figures = [scaled(cost.figures.macs), shown_sizes(program, cost.sizes)] if cost is not None else ["", ""]
     params = owned(template_weights(program.root)).params
-    marks = [str(len(program.claims) or ""), str(len(program.rules) or ""), "recorded" if program.matches else ""]
+    marks = [
+        str(len(program.claims) or ""),
+        str(len(program.rules) or ""),
+        "recorded" if program.matches else "",
+    ]
     return [program.name, f"{params:,}", *figures, *marks]
 
 
@@ -78,7 +82,10 @@ def show_command(spec: str, stage: str) -> None:
         examples = ["; ".join(f"{k} = {v}" for k, v in one.items()) for one in contract.examples()]
         say("\n".join([*lines, *(f"such as {one}" for one in examples)]))
     else:
-        rows = [[key, weight.kind, "x".join(map(str, weight.shape)) or "1"] for key, weight in state_dict(program).items()]
+        rows = [
+            [key, weight.kind, "x".join(map(str, weight.shape)) or "1"]
+            for key, weight in state_dict(program).items()
+        ]
         if rows:
             say("\n".join(table(rows, 3)))
 
@@ -126,15 +133,21 @@ def diff_command(a: str, b: str) -> None:
         ("FLOPs", old_cost.figures.flops, new_cost.figures.flops),
     ):
         form = (lambda n: f"{n:,}") if what == "params" else scaled
-        rows.append([what, form(first), form(second), f"{100 * (second - first) / first:+.1f} %" if first else ""])
+        rows.append(
+            [what, form(first), form(second), f"{100 * (second - first) / first:+.1f} %" if first else ""]
+        )
     rows.append(["at", shown_sizes(old, old_cost.sizes), shown_sizes(new, new_cost.sizes), ""])
     same = old_contract.describe() == new_contract.describe()
-    lines = [*table(rows), f"needs: {'the same sizes' if same else '; '.join(new_contract.describe()) or 'any sizes'}"]
+    lines = [
+        *table(rows),
+        f"needs: {'the same sizes' if same else '; '.join(new_contract.describe()) or 'any sizes'}",
+    ]
     added = [key for key in new_keys if key not in old_keys]
     gone = [key for key in old_keys if key not in new_keys]
     common = [key for key in old_keys if key in new_keys]
     reshaped = [key for key in common if old_keys[key].shape != new_keys[key].shape]
-    lines.append(f"state dict: {len(common)} keys in both, {len(reshaped)} of them with another shape, {len(added)} new, {len(gone)} gone")
+    lines.append(f"state dict: {len(common)} keys in both, {len(reshaped)} of them with another shape,")
+    lines[-1] += f" {len(added)} new, {len(gone)} gone"
     for sign, keys in (("+", added), ("-", gone), ("~", reshaped)):
         lines += [f"  {sign} {key}" for key in keys[:8]]
         lines += [f"  {sign} ... {len(keys) - 8} more"] if len(keys) > 8 else []

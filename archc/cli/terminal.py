@@ -47,6 +47,12 @@ def table(rows: Sequence[Sequence[str]], left: int = 1, indent: str = "") -> lis
     """Rows of cells in columns: the first `left` to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
-        (indent + "  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))).rstrip()
+        (
+            indent
+            + "  ".join(
+                c.ljust(w) if i < left else c.rjust(w)
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+        ).rstrip()
         for row in rows
     ]

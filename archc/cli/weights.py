@@ -20,7 +20,11 @@ def convert_weights_command(spec: str, checkpoint: str, output: str) -> None:
     found = driver.load_spec(spec)
     program = driver.build(found, driver.only(found))
     if Path(output).is_dir():
-        raise fail("E0613", f"`{output}` is a folder", helps=(f"name a file: -o {output}/{program.name}.safetensors",))
+        raise fail(
+            "E0613",
+            f"`{output}` is a folder",
+            helps=(f"name a file: -o {output}/{program.name}.safetensors",),
+        )
     try:
         from archc.weights.convert import convert
 
@@ -28,9 +32,10 @@ def convert_weights_command(spec: str, checkpoint: str, output: str) -> None:
     except ModuleNotFoundError as error:
         raise needs(error) from None
     complain(plan.warnings)
-    lines = [f"wrote    {output}   {len(plan.placements)} tensors"]
+    say(f"wrote    {output}   {len(plan.placements)} tensors")
     if plan.dropped:
-        lines.append(f"dropped  {len(plan.dropped)}: {', '.join(plan.dropped[:4])}{', ...' if len(plan.dropped) > 4 else ''}")
+        more = ", ..." if len(plan.dropped) > 4 else ""
+        say(f"dropped  {len(plan.dropped)}: {', '.join(plan.dropped[:4])}{more}")
     if plan.missing:
-        lines.append(f"zero     {len(plan.missing)} counters that the checkpoint lacks")
-    say("\n".join([*lines, f"every tensor of {Path(checkpoint).name} has its place, and every weight of {program.name} its tensor"]))
+        say(f"zero     {len(plan.missing)} counters that the checkpoint lacks")
+    say(f"every tensor of {Path(checkpoint).name} has a place, and every weight of {program.name} a tensor")

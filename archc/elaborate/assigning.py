@@ -54,7 +54,7 @@ def _all_assigned(body: tuple[tree.Statement, ...]) -> list[str]:
         match statement:
             case tree.Assign(targets=targets):
                 names += targets
-            case tree.Augment(target=target):
+            case tree.Augment(target=target) | tree.Declare(name=target):
                 names.append(target)
             case tree.Loop(targets=targets, body=inner):
                 names += [*targets, *_all_assigned(inner)]

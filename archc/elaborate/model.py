@@ -10,7 +10,7 @@ from archc.elaborate.arguments import Arg
 from archc.elaborate.assigning import bind_name
 from archc.elaborate.binding import Bound, check_kind
 from archc.elaborate.calls import arguments
-from archc.elaborate.expressions import evaluate
+from archc.elaborate.expressions import evaluate, size_of_axis
 from archc.elaborate.frame import Frame, Level, Scope, Session, tensors_in
 from archc.elaborate.loader import BindingRef, Library
 from archc.elaborate.modules import EntryRef, entry_template
@@ -64,11 +64,10 @@ class Model:
             raise fail("E0405", f"the input `{statement.name}` is declared twice", statement.span)
         self.inputs.append(Input(statement.name, value, statement.keyword, default))
         scope.env[statement.name] = value
+        # What a size is called is the name after `=`, or the axis: `H=Hz` binds Hz.
         for axis in axes:
-            if axis.size.constant is None:
-                from archc.elaborate.expressions import size_of_axis
-
-                scope.env.setdefault(axis.name, size_of_axis(value, axis.name, scope))
+            if axis.size.constant is None and str(axis.size) in self.session.symbols:
+                scope.env.setdefault(str(axis.size), size_of_axis(value, axis.name, scope))
 
     def _axis(self, axis: tree.AxisDecl | tree.Rest, statement: tree.Declare, scope: Scope) -> Axis:
         if not isinstance(axis, tree.AxisDecl):

@@ -22,7 +22,8 @@ def run_statements(body: tuple[tree.Statement, ...], scope: Scope) -> None:
             run_statement(statement, scope)
         except ArchError as error:
             scope.session.report(error)
-            for name in assigned_names((statement,)):
+            declared = [statement.name] if isinstance(statement, tree.Declare) else []
+            for name in (*assigned_names((statement,)), *declared):
                 scope.env[name] = POISON
             if isinstance(statement, tree.Return):
                 scope.returned = (POISON,)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.types import Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, Window, arg, need
+from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import choice, floating, result_type, scalar, whole
 from archc.ops.emission import call, fold
 from archc.sizes import Size
@@ -66,11 +66,11 @@ class AdaptivePool(Op):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
+    ) -> Reach | None:
         size, parts = xs[0][axis].size.constant or 1, ys[0][axis].size.constant or 1
         if size % parts == 0:
-            return Window(axis, size // parts, 0, size // parts - 1)
-        return Window(
+            return Reach(axis, size // parts, 0, size // parts - 1)
+        return Reach(
             axis, Fraction(size, parts), Fraction(1 - parts, parts), Fraction(size - 1, parts), exact=False
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, Op, Window, arg, need
+from archc.ops.base import Check, Code, Op, Reach, arg, need
 from archc.ops.checks import floating, numeric, result_type
 from archc.ops.emission import dims
 from archc.sizes import Size
@@ -33,8 +33,8 @@ class Along(Op):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
-        return None if axis == self.axis else Window(axis)
+    ) -> Reach | None:
+        return None if axis == self.axis else Reach(axis)
 
     def torch(self, code: Code, x: Operand) -> Operand:
         x = x.showing(code, (self.axis,))

@@ -79,7 +79,7 @@ class Code(Protocol):
 
 
 @dataclass(frozen=True)
-class Window:
+class Reach:
     """Position p along `axis` of a result sees positions `stride * p + low` to `stride * p + high` of an operand's axis.
 
     Where it sees different numbers of positions at different p (a window that is partitioned, an edge), the bounds
@@ -91,9 +91,6 @@ class Window:
     low: Fraction | int = 0
     high: Fraction | int = 0
     exact: bool = True
-
-
-Reach = Window
 
 
 @dataclass(frozen=True)
@@ -187,14 +184,14 @@ class Op:
         """Whether the results share the memory of the first operand: nothing is moved."""
         return False
 
-    def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Window | None:
+    def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         """What the results see of the position axis `axis` of an operand; None where an element may see all of it.
 
         Sizes are numbers here. Unless the operation says otherwise, an axis that keeps its size is seen one to one.
         """
         x = xs[operand]
         keeps = all(axis in y and y[axis].size == x[axis].size for y in ys)
-        return Window(axis) if keeps else None
+        return Reach(axis) if keeps else None
 
     def module(self, code: Code, *xs: Any) -> str | None:
         """The constructor of the torch module that owns the weights, or None where there is none."""

@@ -36,7 +36,9 @@ class Cast(Op):
     def dtype(self) -> str:
         to = getattr(self.to, "value", self.to)
         if to not in TYPES:
-            raise OpError("`cast` takes float, int or bool", "E0213", argument="to", help="write `cast(x, int)`")
+            raise OpError(
+                "`cast` takes float, int or bool", "E0213", argument="to", help="write `cast(x, int)`"
+            )
         return to
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
-from archc.ir.sym import Scalar, size_of
-from archc.ir.types import Axis, Dim, TensorType
+from archc.ir.sym import Scalar
+from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
-from archc.ops.checks import numeric, result_type, shown
+from archc.ops.checks import result_type, shown
 from archc.ops.emission import meet
-from archc.ops.move import integer
-from archc.ops.split import several
 from archc.sizes import Size
 
 if TYPE_CHECKING:
@@ -33,7 +31,9 @@ def number_type(value: Any, argument: str) -> str:
             return "float"
         case _:
             said = shown(value) if isinstance(value, Scalar) else "something else"
-            raise OpError(f"`{argument}` is a tensor or a number, and this is {said}", "E0213", argument=argument)
+            raise OpError(
+                f"`{argument}` is a tensor or a number, and this is {said}", "E0213", argument=argument
+            )
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,34 @@ class Where(Op):
 
     def infer(self, check: Check, c: TensorType, *xs: TensorType) -> tuple[TensorType, ...]:
         if c.dtype != "bool":
-            raise OpError(f"the condition of `where` is bool, and this is {c}", "E0305", help="compare it, as in `x > 0`")
+            raise OpError(
+                f"the condition of `where` is bool, and this is {c}",
+                "E0305",
+                help="compare it, as in `x > 0`",
+            )
         if len(xs) + (self.a is not None) + (self.b is not None) != 2:
             raise OpError("`where` takes a condition and two values", "E0204")
         sides = self._sides(xs)
-        kinds = [side.dtype if isinstance(side, TensorType) else number_type(side, name) for side, name in zip(sides, "ab", strict=True)]
+        kinds = [
+            side.dtype if isinstance(side, TensorType) else number_type(side, name)
+            for side, name in zip(sides, "ab", strict=True)
+        ]
         if "bool" in kinds and kinds != ["bool", "bool"]:
-            raise OpError(f"`where` chooses between {kinds[0]} and {kinds[1]}", "E0305", help="`cast` makes one of the other")
+            raise OpError(
+                f"`where` chooses between {kinds[0]} and {kinds[1]}",
+                "E0305",
+                help="`cast` makes one of the other",
+            )
         dtype = "float" if "float" in kinds else kinds[0]
         largest = max((c, *xs), key=lambda x: len(x.axes))
         for x in (c, *xs):
             for axis in x.axes:
                 if axis.name not in largest:
-                    raise OpError(f"`where` of {', '.join(map(str, (c, *xs)))}: {axis.name} is not an axis of {largest}", "E0301",
-                                  help="the axes of all must lie within those of the largest; `expand` adds one")  # fmt: skip
+                    raise OpError(
+                        f"`where` of {', '.join(map(str, (c, *xs)))}: {axis.name} is not an axis of {largest}",
+                        "E0301",
+                        help="the axes of all must lie within those of the largest; `expand` adds one",
+                    )
                 left, right = axis.size, largest[axis.name].size
                 if left.constant is not None and right.constant is not None and left != right:
                     code = "E0331" if axis.is_position else "E0301"
@@ -82,9 +96,17 @@ class Where(Op):
     def torch(self, code: Code, c: Operand, *xs: Operand) -> Operand:
         type = result_type(self, c, *xs)
         met = meet(code, (c, *xs))
-        sides = [number_text(code, side, type.dtype) if isinstance(side, Scalar) else str(side) for side in self._sides(met[1:])]
+        sides = [
+            number_text(code, side, type.dtype) if isinstance(side, Scalar) else str(side)
+            for side in self._sides(met[1:])
+        ]
         order, form = met[0].order, met[0].where
-        if isinstance(self.b, Scalar) and self.a is None and xs[0].type.names == type.names and xs[0].type.dtype == type.dtype:
+        if (
+            isinstance(self.b, Scalar)
+            and self.a is None
+            and xs[0].type.names == type.names
+            and xs[0].type.dtype == type.dtype
+        ):
             text = f"{met[1].atom}.masked_fill(~{met[0].atom}, {sides[1]})"
         elif xs:
             text = f"torch.where({met[0]}, {sides[0]}, {sides[1]})"
@@ -142,7 +164,9 @@ class Gather(Op):
         whole_index(index, "gather")
         for axis in index.axes:
             if axis.name != self.axis and axis.name in x:
-                check.equal(axis.size, x[axis.name].size, f"`gather`: index and tensor must have the same {axis.name}")
+                check.equal(
+                    axis.size, x[axis.name].size, f"`gather`: index and tensor must have the same {axis.name}"
+                )
         axes: list[Axis] = []
         new = [axis for axis in index.axes if axis.name == self.axis or axis.name not in x]
         for axis in x.axes:
@@ -168,7 +192,11 @@ class Gather(Op):
         # The shared axes pair up; the index has one flat axis of its own.
         flat, unfold = index.atom, ""
         if len(new) > 1:
-            index = replace(index, text=code.let(index.text, "index"), binding=ATOM) if not index.text.isidentifier() else index
+            index = (
+                replace(index, text=code.let(index.text, "index"), binding=ATOM)
+                if not index.text.isidentifier()
+                else index
+            )
             flat = f"{index}.flatten({len(shared)})"
             unfold = f".unflatten({len(shared)}, {index}.shape[{len(shared)}:])"
         elif not new:
@@ -195,22 +223,30 @@ class Gather(Op):
             (value, at), names = run.align(run.named(data[..., place], rest), renamed)
             hit = at == place
             value, hit = torch.broadcast_tensors(value, hit)
-            total = total + torch.where(hit, value, torch.zeros_like(value)) if x.data.dtype != torch.bool else total | (hit & value)
+            total = (
+                total + torch.where(hit, value, torch.zeros_like(value))
+                if x.data.dtype != torch.bool
+                else total | (hit & value)
+            )
         return run.named(total, (self.axis if name == own else name for name in names))
 
 
 def whole_index(index: TensorType, what: str) -> None:
     """Raises OpError where an index is not of whole numbers."""
     if index.dtype != "int":
-        raise OpError(f"`{what}` takes an index of whole numbers, and this is {index}", "E0305",
-                      help="`top_k`, `argsort` and `argmax` give indices; `cast(x, int)` makes one")  # fmt: skip
+        raise OpError(
+            f"`{what}` takes an index of whole numbers, and this is {index}",
+            "E0305",
+            help="`top_k`, `argsort` and `argmax` give indices; `cast(x, int)` makes one",
+        )
 
 
 @dataclass(frozen=True)
 class Scatter(Op):
     """x with y put at computed places along an axis; where places coincide, it is open which value stays.
 
-    The index has the axes of x, with a size of its own along `axis`; y has the axes of the index, or is a number.
+    The index has the axes of x, with a size of its own along `axis`; y has the axes of the index, or is a
+    number.
     """
 
     name: ClassVar[str] = "scatter"
@@ -224,23 +260,36 @@ class Scatter(Op):
     y: Any = arg("any", None)
     axis: Any = arg("axis", "C")
 
-    def infer(self, check: Check, x: TensorType, index: TensorType, *ys: TensorType | None) -> tuple[TensorType, ...]:
+    def infer(
+        self, check: Check, x: TensorType, index: TensorType, *ys: TensorType | None
+    ) -> tuple[TensorType, ...]:
         need(x, self.axis, "`scatter`")
         whole_index(index, "scatter")
         given = [y for y in ys if y is not None]
         if len(given) + (self.y is not None) != 1:
             raise OpError("`scatter` takes a tensor, an index and what is put there", "E0204", argument="y")
         if set(index.names) != set(x.names):
-            raise OpError(f"the index of `scatter` has the axes of the tensor: {index} and {x}", "E0301",
-                          help="`expand` gives it those that it lacks")  # fmt: skip
+            raise OpError(
+                f"the index of `scatter` has the axes of the tensor: {index} and {x}",
+                "E0301",
+                help="`expand` gives it those that it lacks",
+            )
         for axis in x.axes:
             if axis.name != self.axis:
-                check.equal(index[axis.name].size, axis.size, f"`scatter`: index and tensor must have the same {axis.name}")
+                check.equal(
+                    index[axis.name].size,
+                    axis.size,
+                    f"`scatter`: index and tensor must have the same {axis.name}",
+                )
         for y in given:
             if set(y.names) != set(index.names):
                 raise OpError(f"what `scatter` puts has the axes of the index: {y} and {index}", "E0301")
             for axis in index.axes:
-                check.equal(y[axis.name].size, axis.size, f"`scatter`: index and values must have the same {axis.name}")
+                check.equal(
+                    y[axis.name].size,
+                    axis.size,
+                    f"`scatter`: index and values must have the same {axis.name}",
+                )
         kind = given[0].dtype if given else number_type(self.y, "y")
         if kind != x.dtype and not (not given and (kind, x.dtype) == ("int", "float")):
             raise OpError(f"`scatter` puts {kind} into {x}", "E0305", argument="y")
@@ -258,7 +307,9 @@ class Scatter(Op):
         index = index.merged(code).to(x.order)
         given = [y.merged(code).to(x.order) for y in ys if y is not None]
         value = str(given[0]) if given else number_text(code, self.y, x.type.dtype)
-        return replace(x, text=f"{x.atom}.scatter({x.at(self.axis)}, {index}, {value})", type=type, binding=ATOM)
+        return replace(
+            x, text=f"{x.atom}.scatter({x.at(self.axis)}, {index}, {value})", type=type, binding=ATOM
+        )
 
     def reference(self, run: Run, x: Named, index: Named, *ys: Named | None) -> Named:
         order = (*(name for name in x.names if name != self.axis), self.axis)
@@ -272,96 +323,3 @@ class Scatter(Op):
                 result = run.torch.where(at[..., i] == place, value, result)
             pieces.append(result)
         return run.named(run.torch.stack(pieces, -1), order)
-
-
-def ranked(run: Run, data: Any, descending: bool) -> Any:
-    """The places along the last axis in the order of their values; of equals the lowest place first.
-
-    The rank of a place is the number of places that come before it.
-    """
-    torch, n = run.torch, data.shape[-1]
-    rank = torch.zeros_like(data, dtype=torch.int64)
-    places = torch.arange(n)
-    for j in range(n):
-        other = data[..., j : j + 1]
-        before = (other > data) if descending else (other < data)
-        rank = rank + (before | ((other == data) & (places > j))).to(torch.int64)
-    result = torch.zeros_like(rank)
-    for j in range(n):
-        hit = rank == j
-        result[..., j] = (hit.to(torch.int64) * places).sum(-1)
-    return result
-
-
-@dataclass(frozen=True)
-class TopK(Op):
-    """The k greatest values along an axis, greatest first, and their places; of equals the lowest place comes first."""
-
-    name: ClassVar[str] = "top_k"
-    cost_class: ClassVar[str] = "ranking"
-    saves: ClassVar[str] = "index"
-    examples: ClassVar[tuple[str, ...]] = (
-        "x: [B, N, C=4] -> top_k(x, 2, C)",
-        "x: [B, C=4, N] -> top_k(x, 3, N)",
-    )
-    k: Any = arg("any")
-    axis: Any = arg("axis", "C")
-
-    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
-        numeric(x, "`top_k`")
-        size = need(x, self.axis, "`top_k`").size
-        k = size_of(integer(self.k, "k", 1))
-        if size.constant is not None and k.constant is not None and k.constant > size.constant:
-            raise OpError(f"`top_k` of {k} along {self.axis}, which has {size}", "E0333", argument="k")
-        check.at_least(size, k, f"`top_k` takes {k} along {self.axis}")
-        y = x.resized(**{self.axis: Dim.of(self.k)})
-        return y, replace(y, dtype="int")
-
-    def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
-        return None if axis == self.axis else Reach(axis)
-
-    def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
-        return Size.of(0)
-
-    def torch(self, code: Code, x: Operand) -> tuple[Operand, ...]:
-        x = x.merged(code)
-        y = result_type(self, x)
-        text = f"{code.helper('top_k')}({x}, {code.number(self.k)}, {x.at(self.axis)})"
-        return several(code, text, (y, replace(y, dtype="int")), x.order)
-
-    def reference(self, run: Run, x: Named) -> tuple[Named, Named]:
-        data = x.last(self.axis)
-        order = (*(name for name in x.names if name != self.axis), self.axis)
-        index = ranked(run, data.detach(), True)[..., : run.number(self.k)]
-        return run.named(run.torch.take_along_dim(data, index, -1), order), run.named(index, order)
-
-
-@dataclass(frozen=True)
-class ArgSort(Op):
-    """The places along an axis in rising order of their values; of equals the lowest place comes first."""
-
-    name: ClassVar[str] = "argsort"
-    cost_class: ClassVar[str] = "ranking"
-    saves: ClassVar[str] = ""
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, N, C=4] -> argsort(x, N)", "x: [B, C=4] -> argsort(-x, C)")
-    axis: Any = arg("axis", "C")
-
-    def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
-        numeric(x, "`argsort`")
-        need(x, self.axis, "`argsort`")
-        return (replace(x, dtype="int"),)
-
-    def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
-        return None if axis == self.axis else Reach(axis)
-
-    def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
-        return Size.of(0)
-
-    def torch(self, code: Code, x: Operand) -> Operand:
-        x = x.merged(code)
-        text = f"{x.atom}.argsort(dim={x.at(self.axis)}, stable=True)"
-        return replace(x, text=text, type=result_type(self, x), binding=ATOM)
-
-    def reference(self, run: Run, x: Named) -> Named:
-        order = (*(name for name in x.names if name != self.axis), self.axis)
-        return run.named(ranked(run, x.last(self.axis), False), order)

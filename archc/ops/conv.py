@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import ZERO, Check, Code, Init, Op, Weight, Window, arg
+from archc.ops.base import ZERO, Check, Code, Init, Op, Reach, Weight, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
 from archc.ops.emission import call, each, fold, options
 from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, slide_axes, slides, taps
@@ -88,11 +88,11 @@ class Conv(Op):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
+    ) -> Reach | None:
         for slide in self._slides:
             if slide.axis == axis:
                 return slide.seen(xs[0][axis].size.constant or 0)
-        return Window(axis) if axis != self.axis else None
+        return Reach(axis) if axis != self.axis else None
 
     # ---- PyTorch
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import const
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import ZERO, Check, Code, Init, Op, OpError, Weight, Window, arg
+from archc.ops.base import ZERO, Check, Code, Init, Op, OpError, Reach, Weight, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
 from archc.ops.emission import call, each, fold, options
 from archc.ops.slides import Slide, sizes, slide_axes, slides
@@ -107,13 +107,13 @@ class ConvTranspose(Op):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
+    ) -> Reach | None:
         for slide, cut, _ in self._grown():
             if slide.axis == axis:
                 stride = slide.stride.value
                 low, high = Fraction(cut - slide.span + 1, stride), Fraction(cut, stride)
-                return Window(axis, Fraction(1, stride), low, high, exact=stride == 1)
-        return Window(axis) if axis != self.axis else None
+                return Reach(axis, Fraction(1, stride), low, high, exact=stride == 1)
+        return Reach(axis) if axis != self.axis else None
 
     # ---- PyTorch
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import Operand
 from archc.ir.sym import const
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import ZERO, Check, Code, Op, OpError, Window, arg, need
+from archc.ops.base import ZERO, Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, result_type, whole
 from archc.ops.emission import bound, call, options
 from archc.ops.slides import Slide, count_steps, frame, sizes, taps
@@ -128,11 +128,11 @@ class Convolve(Op):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
+    ) -> Reach | None:
         x, w = xs
         slides = self._slides([a.name for a in x.positions], [a.size.constant or 1 for a in self._kernel(w)])
         return next(
-            (slide.seen(x[axis].size.constant or 0) for slide in slides if slide.axis == axis), Window(axis)
+            (slide.seen(x[axis].size.constant or 0) for slide in slides if slide.axis == axis), Reach(axis)
         )
 
     # ---- PyTorch

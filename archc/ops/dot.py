@@ -48,14 +48,21 @@ class Dot(Op):
         for name in self.axes:
             for x, y in ((a, b), (b, a)):
                 if name not in x:
-                    raise OpError(f"`dot` sums over `{name}`, which only one operand has: {a} and {b}", "E0302", argument="axes",
-                                  label=f"only {y} has {name}" if name in y else "",
-                                  help=f"`sum(x, {name})` sums one tensor; `rename` gives an axis another name")  # fmt: skip
+                    raise OpError(
+                        f"`dot` sums over `{name}`, which only one operand has: {a} and {b}",
+                        "E0302",
+                        argument="axes",
+                        label=f"only {y} has {name}" if name in y else "",
+                        help=f"`sum(x, {name})` sums one tensor; `rename` gives an axis another name",
+                    )
         for axis in a.axes:
             if axis.name in b:
                 left, right = axis.size, b[axis.name].size
                 if left.constant is not None and right.constant is not None and left != right:
-                    raise OpError(f"`dot` of {a} and {b}: {axis.name} is {left} on the left and {right} on the right", "E0301")
+                    raise OpError(
+                        f"`dot` of {a} and {b}: {axis.name} is {left} on the left and {right} on the right",
+                        "E0301",
+                    )
                 check.equal(left, right, f"both sides of `dot` have the axis {axis.name}")
         if len({*a.names, *b.names}) > len(LETTERS):
             raise OpError("`dot` of tensors with too many axes", "E0303")
@@ -98,7 +105,7 @@ class Dot(Op):
         shared = [name for name in a.order if name in b.order and name != summed]
         rows = [name for name in a.order if name not in b.order]
         columns = [name for name in b.order if name not in a.order]
-        if len(columns) != 1 or len(rows) != 1 and (shared or not rows):
+        if len(columns) != 1 or (len(rows) != 1 and (shared or not rows)):
             return None
         if not shared and len(rows) != 1:
             # Any number of rows against a matrix.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import Operand
 from archc.ir.sym import Const, Scalar, apply
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Init, Op, OpError, Weight, Window, arg
+from archc.ops.base import Check, Code, Init, Op, OpError, Reach, Weight, arg
 from archc.ops.checks import fixed, floating, result_type, whole
 from archc.ops.emission import bound, call, fold, options
 from archc.sizes import Size
@@ -108,7 +108,7 @@ class Lstm(Op):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
+    ) -> Reach | None:
         return None
 
     # ---- PyTorch

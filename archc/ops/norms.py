@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar, const
 from archc.ir.types import Axis, TensorType
-from archc.ops.base import Check, Code, Init, Op, OpError, Weight, Window, arg
+from archc.ops.base import Check, Code, Init, Op, OpError, Reach, Weight, arg
 from archc.ops.checks import distinct, divides, fixed, floating, real
 from archc.ops.emission import bound, call, fold, fold_tail, options, tuple_of
 from archc.sizes import Size
@@ -178,8 +178,8 @@ class LayerNorm(Norm):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
-        return None if axis in self.axis else Window(axis)
+    ) -> Reach | None:
+        return None if axis in self.axis else Reach(axis)
 
     def _shape(self, code: Code, x: TensorType) -> list[str]:
         return [code.number(axis.dim) for axis in self.widths(x)]
@@ -271,7 +271,7 @@ class GroupNorm(Norm):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
+    ) -> Reach | None:
         return None  # the statistics are those of all positions
 
     def _ride(self, x: TensorType, names: Sequence[str]) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
 from archc.sizes import Size
-from archc.where.base import Once, bound, extents, opened, tuple_text
 from archc.where.paths import Cross, Path, Reverse, unfold
+from archc.where.text import Once, bound, extents, opened, tuple_text
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -24,8 +24,8 @@ WAY = "way"
 class Recur(Op):
     """All states h[t] = decay[t] h[t-1] + update[t] along a path, from h = 0.
 
-    The axes of `decay` are among those of `update`; where it lacks one it is the same along it. For several paths (a
-    list, or `cross(H, W)`) there is an axis `way`: that of the operands, or a new one behind B.
+    The axes of `decay` are among those of `update`; where it lacks one it is the same along it. For several
+    paths (a list, or `cross(H, W)`) there is an axis `way`: that of the operands, or a new one behind B.
     MACs: 1 for each state element, step and path.
     """
 
@@ -53,8 +53,11 @@ class Recur(Op):
             raise OpError("`recur` needs a path", "E0213", argument="along")
         for axis in decay.axes:
             if axis.name not in update and not (self.several and axis.name == WAY):
-                raise OpError(f"the axes of the decay must be among those of the update: {axis.name} of {decay} is not in "
-                              f"{update}", "E0301")  # fmt: skip
+                raise OpError(
+                    f"the axes of the decay must be among those of the update: {axis.name} of {decay} is not in "
+                    f"{update}",
+                    "E0301",
+                )
             if axis.name in update:
                 why = f"decay and update of `recur` must have the same {axis.name}"
                 check.equal(axis.size, update[axis.name].size, why, "E0331" if axis.is_position else "E0301")
@@ -64,7 +67,9 @@ class Recur(Op):
             return (update,)
         for x in (decay, update):
             if WAY in x:
-                check.equal(x[WAY].size, Size.of(len(paths)), f"{len(paths)} paths need as many `{WAY}`s", "E0301")
+                check.equal(
+                    x[WAY].size, Size.of(len(paths)), f"{len(paths)} paths need as many `{WAY}`s", "E0301"
+                )
         if WAY in update:
             return (update,)
         begin = 1 if update.names[:1] == ("B",) else 0
@@ -108,8 +113,10 @@ class Recur(Op):
             return self._walk(run, path, decay, update)
         turns = []
         for number, path in enumerate(unfold(self.along)):
-            d, u = (run.named(x.last(WAY)[..., number], (n for n in x.names if n != WAY)) if WAY in x.names else x
-                    for x in (decay, update))  # fmt: skip
+            d, u = (
+                run.named(x.last(WAY)[..., number], (n for n in x.names if n != WAY)) if WAY in x.names else x
+                for x in (decay, update)
+            )
             turns.append(self._walk(run, path, d, u))
         return run.named(run.torch.stack([turn.to(turns[0].names) for turn in turns]), (WAY, *turns[0].names))
 
@@ -121,14 +128,17 @@ class Recur(Op):
         to = [names.index(name) for name in (*rest, *path.over)]
         d, u = d.permute(to), u.permute(to)
         sizes = u.shape[len(rest) :]
+        positions = list(run.indices(sizes))
+        forget, add = (
+            dict(zip(positions, x.reshape(*x.shape[: len(rest)], -1).unbind(-1), strict=True)) for x in (d, u)
+        )
         states: dict[tuple[int, ...], Any] = {}
         for sequence in path.sequences(sizes):
             state = None
-            for position in sequence:
-                here = (..., *position)
-                state = u[here] if state is None else d[here] * state + u[here]
-                states[position] = state
-        data = run.torch.stack([states[position] for position in run.indices(sizes)], -1)
+            for here in sequence:
+                state = add[here] if state is None else forget[here] * state + add[here]
+                states[here] = state
+        data = run.torch.stack([states[position] for position in positions], -1)
         return run.named(data.reshape(u.shape), (*rest, *path.over))
 
 
@@ -158,7 +168,9 @@ def _scan(code: Code, path: Path, decay: Operand, update: Operand) -> Operand:
         order = code.let(path.order(code, sizes, f"{update}.device"), "order")
     many = path.lattices()
     still = not any(name in decay.order for name in over)
-    d = _on_path(_aligned(decay, update, over, sizes), where, len(over), None if still else order, 1 if still else many)
+    d = _on_path(
+        _aligned(decay, update, over, sizes), where, len(over), None if still else order, 1 if still else many
+    )
     d += f".unsqueeze({where})" if still and many > 1 else ""
     u = _on_path(update, where, len(over), order, many)
     dim = where + (many > 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, const
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, Op, OpError, Window, arg
+from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
 from archc.ops.emission import call, each, fold, options
 from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, slide_axes, slides, taps
@@ -59,9 +59,9 @@ class Pool(Op):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
+    ) -> Reach | None:
         size = xs[0][axis].size.constant or 0
-        return next((slide.seen(size) for slide in self.slides() if slide.axis == axis), Window(axis))
+        return next((slide.seen(size) for slide in self.slides() if slide.axis == axis), Reach(axis))
 
     def pooled(self, code: Code, x: Operand, extra: Sequence[str]) -> tuple[str, str, tuple[str, ...]]:
         """The call, what unfolds the axes of a result, and the order of the result."""

@@ -32,14 +32,19 @@ def parse_side(text: str) -> list[Item]:
     while text[place:].strip():
         found = ITEM.match(text, place)
         if found is None:
-            raise refuse(f"`{text[place:].strip()}` is not understood in a pattern",
-                         help='a pattern lists axes and groups, as in "C=(heads C) -> heads C"')  # fmt: skip
+            raise refuse(
+                f"`{text[place:].strip()}` is not understood in a pattern",
+                help='a pattern lists axes and groups, as in "C=(heads C) -> heads C"',
+            )
         parts = None
         if found.group(2) is not None:
             parts = tuple(found.group(2).split())
             for part in parts:
                 if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", part):
-                    raise refuse(f"`{part}` is not the name of an axis", help="sizes are given beside the pattern, as in `heads=8`")
+                    raise refuse(
+                        f"`{part}` is not the name of an axis",
+                        help="sizes are given beside the pattern, as in `heads=8`",
+                    )
             if not parts:
                 raise refuse(f"the group of `{found.group(1)}` is empty")
         items.append((found.group(1), parts))
@@ -56,7 +61,10 @@ def parse(pattern: str) -> tuple[list[Item], list[Item]]:
         raise refuse("a pattern has one `->`")
     if len(halves) == 1:
         # `H W -> N=(H W)` may be written short as `N=(H W)` nowhere: which side it is would be a guess.
-        raise refuse("a pattern needs `->` between what is and what shall be", help='for example "C=(heads C) -> heads C"')
+        raise refuse(
+            "a pattern needs `->` between what is and what shall be",
+            help='for example "C=(heads C) -> heads C"',
+        )
     left, right = (parse_side(half) for half in halves)
     for side, where in ((left, "left"), (right, "right")):
         names = [name for name, _ in side]
@@ -68,13 +76,20 @@ def parse(pattern: str) -> tuple[list[Item], list[Item]]:
     for atoms, where in ((have, "left"), (want, "right")):
         twice = next((a for i, a in enumerate(atoms) if a in atoms[:i]), None)
         if twice is not None:
-            raise refuse(f"`{twice}` stands twice on the {where}", help="give the parts of an axis names of their own")
+            raise refuse(
+                f"`{twice}` stands twice on the {where}", help="give the parts of an axis names of their own"
+            )
     lost, new = [a for a in have if a not in want], [a for a in want if a not in have]
     if lost:
-        raise refuse(f"rearrange loses an axis: `{lost[0]}` is on the left and not on the right",
-                     help="every axis of the left stands once on the right; `mean`, `sum` or `x[N=0]` remove one")  # fmt: skip
+        raise refuse(
+            f"rearrange loses an axis: `{lost[0]}` is on the left and not on the right",
+            help="every axis of the left stands once on the right; `mean`, `sum` or `x[N=0]` remove one",
+        )
     if new:
-        raise refuse(f"`{new[0]}` is on the right and not on the left", help="`expand` makes a new axis; list an axis on the left to use it")
+        raise refuse(
+            f"`{new[0]}` is on the right and not on the left",
+            help="`expand` makes a new axis; list an axis on the left to use it",
+        )
     return left, right
 
 
@@ -92,8 +107,8 @@ class Plan:
 class Rearrange(Op):
     """`"C=(heads C) -> heads C"`: the left names axes as they are, the right as they shall be.
 
-    `X=(a b)` on the left splits X (the leftmost part is the slowest), on the right it merges. One size of a group may
-    be left out. Axes that are not listed stay; the listed land where the first of them stood.
+    `X=(a b)` on the left splits X (the leftmost part is the slowest), on the right it merges. One size of a
+    group may be left out. Axes that are not listed stay; the listed land where the first of them stood.
     """
 
     name: ClassVar[str] = "rearrange"
@@ -117,11 +132,17 @@ class Rearrange(Op):
         left, right = parse(self.pattern.value)
         for name, _ in left:
             if name not in x:
-                raise OpError(f"rearrange names an axis `{name}`, and its operand is {x}", "E0302", argument="pattern")
-        atoms = {part for _, parts in left for part in parts or ()} | {name for name, parts in left if parts is None}
+                raise OpError(
+                    f"rearrange names an axis `{name}`, and its operand is {x}", "E0302", argument="pattern"
+                )
+        atoms = {part for _, parts in left for part in parts or ()} | {
+            name for name, parts in left if parts is None
+        }
         for name in self.sizes:
             if name not in atoms:
-                raise refuse(f"a size is given for `{name}`, which the left side of the pattern does not name")
+                raise refuse(
+                    f"a size is given for `{name}`, which the left side of the pattern does not name"
+                )
         splits = {name: self._solve(check, x[name], parts) for name, parts in left}
         listed = [name for name, _ in left]
         first = min((x.names.index(name) for name in listed), default=0)
@@ -131,7 +152,9 @@ class Rearrange(Op):
         kept = {*before, *after}
         clash = next((name for name, _ in groups if name in kept), None)
         if clash is not None:
-            raise refuse(f"the result would have two axes named `{clash}`: {x} has one that the pattern does not list")
+            raise refuse(
+                f"the result would have two axes named `{clash}`: {x} has one that the pattern does not list"
+            )
         return Plan(splits, before, groups, after)
 
     def _given(self, name: str) -> Scalar | None:
@@ -144,10 +167,16 @@ class Rearrange(Op):
             return value
         if isinstance(known, bool) or not isinstance(known, int) or not 1 <= known <= LARGEST:
             said = shown(value) if isinstance(value, Scalar) else "something else"
-            raise OpError(f"the size of `{name}` must be a whole number of at least 1, and is {said}", "E0213", argument=name)
+            raise OpError(
+                f"the size of `{name}` must be a whole number of at least 1, and is {said}",
+                "E0213",
+                argument=name,
+            )
         return value
 
-    def _solve(self, check: Check | None, axis: Axis, parts: tuple[str, ...] | None) -> tuple[tuple[str, Dim], ...]:
+    def _solve(
+        self, check: Check | None, axis: Axis, parts: tuple[str, ...] | None
+    ) -> tuple[tuple[str, Dim], ...]:
         """The atoms of one listed axis with their sizes."""
         if parts is None:
             given = self._given(axis.name)
@@ -157,9 +186,13 @@ class Rearrange(Op):
         given = {part: self._given(part) for part in parts}
         unknown = [part for part, value in given.items() if value is None]
         if len(unknown) > 1:
-            raise OpError(f"the sizes of {', '.join(f'`{u}`' for u in unknown)} cannot be found: one part of "
-                          f"`{axis.name}` may be left out", "E0222", argument="pattern",
-                          help=f"give {' or '.join(f'`{u}=n`' for u in unknown)}")  # fmt: skip
+            raise OpError(
+                f"the sizes of {', '.join(f'`{u}`' for u in unknown)} cannot be found: one part of "
+                f"`{axis.name}` may be left out",
+                "E0222",
+                argument="pattern",
+                help=f"give {' or '.join(f'`{u}=n`' for u in unknown)}",
+            )
         known = Dim.of(1)
         for value in given.values():
             known = known * value if value is not None else known
@@ -188,9 +221,13 @@ class Rearrange(Op):
             check.divides(known, axis.size, f"{words} must divide {axis.name}")
         elif size % number:
             fits = [str(n) for n in range(1, min(size, 4096) + 1) if size % n == 0]
-            raise OpError(f"{words} = {number} does not divide {axis.name} = {size}", "E0321", argument="pattern",
-                          label=f"{size} % {number} = {size % number}",
-                          help=f"what divides: {', '.join(fits[:16])}{', ...' if len(fits) > 16 else ''}")  # fmt: skip
+            raise OpError(
+                f"{words} = {number} does not divide {axis.name} = {size}",
+                "E0321",
+                argument="pattern",
+                label=f"{size} % {number} = {size % number}",
+                help=f"what divides: {', '.join(fits[:16])}{', ...' if len(fits) > 16 else ''}",
+            )
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         if not isinstance(self.pattern.value, str):
@@ -225,9 +262,18 @@ class Rearrange(Op):
             order[at : at + 1] = [f".{atom}" for atom, _ in atoms]
             if len(atoms) > 1:
                 text += f".unflatten({at}, ({', '.join(self._sizes(code, atoms))}))"
-        x = replace(x, text=text if text != x.atom else x.text, order=tuple(order), binding=ATOM if text != x.atom else x.binding)
+        x = replace(
+            x,
+            text=text if text != x.atom else x.text,
+            order=tuple(order),
+            binding=ATOM if text != x.atom else x.binding,
+        )
         merges = [(name, [f".{part}" for part in parts]) for name, parts in plan.groups if len(parts) > 1]
-        x = _adjacent(x, [run for _, run in merges], (*plan.before, *(f".{p}" for _, parts in plan.groups for p in parts), *plan.after))
+        x = _adjacent(
+            x,
+            [run for _, run in merges],
+            (*plan.before, *(f".{p}" for _, parts in plan.groups for p in parts), *plan.after),
+        )
         text, order = x.atom, list(x.order)
         for name, run in merges:
             at = order.index(run[0])
@@ -261,7 +307,11 @@ class Rearrange(Op):
         data = data.permute(*(names.index(name) for name in order))
         shape, final, place = [], [], 0
         groups = [(name, len(parts or (name,))) for name, parts in right]
-        for name, count in [*((n, 1) for n in front), *groups, *((n, 1) for n in order[len(front) + len(want) :])]:
+        for name, count in [
+            *((n, 1) for n in front),
+            *groups,
+            *((n, 1) for n in order[len(front) + len(want) :]),
+        ]:
             size = 1
             for length in data.shape[place : place + count]:
                 size *= length

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, Window, arg, need
+from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import distinct, floating, numeric, result_type
 from archc.ops.emission import call, dims, options
 from archc.sizes import Size
@@ -56,8 +56,8 @@ class Reduction(Op):
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Window | None:
-        return None if axis in self.axes else Window(axis)
+    ) -> Reach | None:
+        return None if axis in self.axes else Reach(axis)
 
     def extra(self, code: Code) -> list[str]:
         """Further keyword arguments."""

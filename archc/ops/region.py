@@ -11,7 +11,8 @@ from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, numeric, result_type
 from archc.sizes import Size
-from archc.where.base import TAP, Once, Places, extents
+from archc.where.base import Places
+from archc.where.text import TAP, Once, extents
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -25,14 +26,20 @@ def tap_axis(region: Region, at: Places) -> Axis:
 def no_taps(x: TensorType, what: str) -> None:
     """Raises OpError where `x` has the axis that the operation is about to make."""
     if TAP in x:
-        raise OpError(f"{what} already has an axis `{TAP}`: {x}", "E0301", help=f'`rename(x, {TAP}="...")` gives it another name')
+        raise OpError(
+            f"{what} already has an axis `{TAP}`: {x}",
+            "E0301",
+            help=f'`rename(x, {TAP}="...")` gives it another name',
+        )
 
 
 def share(check: Check, a: TensorType, b: TensorType, names: Sequence[str], what: str) -> None:
     """Axes that two operands have in common have equal sizes."""
     for name in names:
         if name in a and name in b:
-            check.equal(a[name].size, b[name].size, f"both operands of `{what}` have the axis {name}", "E0301")
+            check.equal(
+                a[name].size, b[name].size, f"both operands of `{what}` have the axis {name}", "E0301"
+            )
 
 
 def riding(x: TensorType, *besides: str) -> tuple[str, ...]:
@@ -43,6 +50,36 @@ def riding(x: TensorType, *besides: str) -> tuple[str, ...]:
 def reach_of(region: Region, at: Places, axis: str) -> Reach | None:
     """What a query sees of the keys along a position axis, where sizes are numbers."""
     return region.reach(at, axis) if axis in at.names else None
+
+
+def placed(x: TensorType, at: Places) -> tuple[Axis, ...]:
+    """The axes of the keys' tensor with the positions of the queries in place of the keys'."""
+    axes: list[Axis] = []
+    for axis in x.axes:
+        if not axis.is_position:
+            axes.append(axis)
+        elif axis == x.positions[0]:
+            axes += at.q
+    return tuple(axes)
+
+
+def carried(check: Check, extra: Sequence[TensorType], result: TensorType) -> TensorType:
+    """The result type, checked: what rides along in a tensor that the region carries rides along in the result too."""
+    for tensor in extra:
+        for name in riding(tensor, TAP):
+            if name not in result:
+                raise OpError(
+                    f"the region carries {tensor}, and the result has no axis {name}: {result}",
+                    "E0301",
+                    argument="over",
+                )
+            check.equal(
+                tensor[name].size,
+                result[name].size,
+                f"the tensor of the region must have the same {name}",
+                "E0301",
+            )
+    return result
 
 
 class Over:
@@ -67,7 +104,8 @@ class Over:
 class Correlate(Over, Op):
     """sum_C q[i] k[k(i, u)] for every query i and tap u of the region; taps that are none have score -inf.
 
-    The result has the axes of q without C, further axes of k, and `tap` last. MACs: P x K x C x what rides along.
+    The result has the axes of q without C, further axes of k, and `tap` last. MACs: P x K x C x what rides
+    along.
     """
 
     name: ClassVar[str] = "correlate"
@@ -92,7 +130,7 @@ class Correlate(Over, Op):
         self.over.check(check, at)
         new = (k[name] for name in riding(k, "C") if name not in q)
         kept = q.without("C").axes
-        return (q.with_axes((*kept, *new, tap_axis(self.over, at))),)
+        return (carried(check, extra, q.with_axes((*kept, *new, tap_axis(self.over, at)))),)
 
     def macs(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements * xs[0]["C"].size
@@ -101,7 +139,11 @@ class Correlate(Over, Op):
         return Size.of(0)
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
-        return Reach(axis) if operand == 0 else reach_of(self.over, self.places(xs[0].positions, xs[1].positions, xs[2:]), axis)
+        return (
+            Reach(axis)
+            if operand == 0
+            else reach_of(self.over, self.places(xs[0].positions, xs[1].positions, xs[2:]), axis)
+        )
 
     def torch(self, code: Code, q: Operand, k: Operand, *extra: Operand) -> Operand:
         type, code = result_type(self, q, k, *extra), Once(code)
@@ -112,27 +154,21 @@ class Correlate(Over, Op):
     def reference(self, run: Run, q: Named, k: Named, *extra: Named) -> Named:
         assert q.type is not None and k.type is not None
         at = self.places(q.type.positions, k.type.positions, extra)
-        taps, names = self.over.taken(run, k, at)  # for each tap: (key at each query, is there)
-        scores = []
-        for key, there in taps:
-            tensors, order = run.align(q, run.named(key, names), run.named(there, there_names(there, at, names)))
-            a, b, valid = tensors
-            scores.append((a * b).sum(order.index("C")).masked_fill(~valid.squeeze(order.index("C")), float("-inf")))
+        scores, order = [], q.names
+        for key, there in self.over.taken(run, k, at):
+            (a, b, valid), order = run.align(q, key, there)
+            channels = order.index("C")
+            scores.append((a * b).sum(channels).masked_fill(~valid.squeeze(channels), float("-inf")))
         rest = tuple(n for n in order if n != "C")
         return run.named(run.torch.stack(scores, -1), (*rest, TAP))
-
-
-def there_names(there: Any, at: Places, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The axes of a truth value: those of the queries, or all that a data-dependent region has."""
-    return at.names if there.ndim == len(at.names) else tuple(n for n in names if n != "C")
 
 
 @dataclass(frozen=True)
 class Aggregate(Over, Op):
     """sum_u w[i, u] v[k(i, u)]: weighted sums over the taps of a region; taps that are none have weight 0.
 
-    The result has the axes of v, the positions of the queries in place of the keys', and further axes of w behind B.
-    Weights without positions are the same everywhere. MACs: P x K x C x what rides along.
+    The result has the axes of v, the positions of the queries in place of the keys', and further axes of w
+    behind B. Weights without positions are the same everywhere. MACs: P x K x C x what rides along.
     """
 
     name: ClassVar[str] = "aggregate"
@@ -146,7 +182,7 @@ class Aggregate(Over, Op):
     over: Any = arg("region")
 
     def _at(self, w: TensorType, v: TensorType, extra: Sequence[Any]) -> Places:
-        queries = self.over.queried(v.positions) if self.over.local else w.positions
+        queries = self.over.queried(v.positions, extra) if self.over.local else w.positions
         return self.places(queries, v.positions, extra)
 
     def infer(self, check: Check, w: TensorType, v: TensorType, *extra: TensorType) -> tuple[TensorType, ...]:
@@ -159,20 +195,20 @@ class Aggregate(Over, Op):
         for axis in w.positions:
             query = next((a for a in at.q if a.name == axis.name), None)
             if query is None:
-                raise OpError(f"the weights lie on [{', '.join(a.name for a in w.positions)}], the queries on "
-                              f"[{', '.join(at.names)}]", "E0301")  # fmt: skip
-            check.equal(axis.size, query.size, f"weights and values of `aggregate` must have the same {axis.name}")
+                raise OpError(
+                    f"the weights lie on [{', '.join(a.name for a in w.positions)}], the queries on "
+                    f"[{', '.join(at.names)}]",
+                    "E0301",
+                )
+            check.equal(
+                axis.size, query.size, f"weights and values of `aggregate` must have the same {axis.name}"
+            )
         check.equal(w[TAP].size, self.over.taps(at), "the weights need one number for each tap of the region")
         share(check, w, v, riding(w, TAP), "aggregate")
         new = tuple(w[name] for name in riding(w, TAP) if name not in v)
-        axes: list[Axis] = []
-        for axis in v.axes:
-            if not axis.is_position:
-                axes.append(axis)
-            elif axis == v.positions[0]:
-                axes += at.q
+        axes = placed(v, at)
         begin = 1 if axes and axes[0].name == "B" else 0
-        return (v.with_axes((*axes[:begin], *new, *axes[begin:])),)
+        return (carried(check, extra, v.with_axes((*axes[:begin], *new, *axes[begin:]))),)
 
     def macs(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements * xs[0][TAP].size
@@ -191,12 +227,10 @@ class Aggregate(Over, Op):
     def reference(self, run: Run, w: Named, v: Named, *extra: Named) -> Named:
         assert w.type is not None and v.type is not None
         at = self._at(w.type, v.type, extra)
-        taps, names = self.over.taken(run, v, at)
         weights, order = w.last(TAP), tuple(n for n in w.names if n != TAP)
-        total = 0
-        for u, (value, there) in enumerate(taps):
-            truth = run.named(there, there_names(there, at, names))
-            (a, b, valid), joint = run.align(run.named(weights[..., u], order), run.named(value, names), truth)
+        total, joint = 0, order
+        for u, (value, there) in enumerate(self.over.taken(run, v, at)):
+            (a, b, valid), joint = run.align(run.named(weights[..., u], order), value, there)
             total = total + run.torch.where(valid, a, run.torch.zeros_like(a)) * b
         return run.named(total, joint)
 
@@ -215,16 +249,14 @@ class Look(Over, Op):
     over: Any = arg("region")
 
     def _at(self, x: TensorType, extra: Sequence[Any]) -> Places:
-        return self.places(self.over.queried(x.positions), x.positions, extra)
+        return self.places(self.over.queried(x.positions, extra), x.positions, extra)
 
     def infer(self, check: Check, x: TensorType, *extra: TensorType) -> tuple[TensorType, ...]:
         numeric(x, "`look`")
         no_taps(x, "the operand of `look`")
         at = self._at(x, extra)
         self.over.check(check, at)
-        queries = {axis.name: axis for axis in at.q}
-        axes = tuple(queries.get(axis.name, axis) for axis in x.axes)
-        return (x.with_axes((*axes, tap_axis(self.over, at))),)
+        return (carried(check, extra, x.with_axes((*placed(x, at), tap_axis(self.over, at)))),)
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
@@ -239,10 +271,9 @@ class Look(Over, Op):
     def reference(self, run: Run, x: Named, *extra: Named) -> Named:
         assert x.type is not None
         at = self._at(x.type, extra)
-        taps, names = self.over.taken(run, x, at)
-        values = []
-        for value, there in taps:
-            (a, valid), joint = run.align(run.named(value, names), run.named(there, there_names(there, at, names)))
+        values, joint = [], x.names
+        for value, there in self.over.taken(run, x, at):
+            (a, valid), joint = run.align(value, there)
             values.append(a.masked_fill(~valid, 0))
         return run.named(run.torch.stack(values, -1), (*joint, TAP))
 
@@ -255,13 +286,19 @@ class Valid(Over, Op):
     operands: ClassVar[str] = "like?"
     saves: ClassVar[str] = ""
     deferred: ClassVar[bool] = True
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> look(x, neighborhood(3)) * cast(valid(neighborhood(3)), float)",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W] -> look(x, neighborhood(3)) * cast(valid(neighborhood(3)), float)",
+    )
     over: Any = arg("region")
 
     def _at(self, like: TensorType, extra: Sequence[Any]) -> Places:
         return self.places(like.positions, self.over.keyed(like.positions), extra)
 
     def infer(self, check: Check, like: TensorType, *extra: TensorType) -> tuple[TensorType, ...]:
+        if self.over.tensors:
+            raise OpError(
+                "`valid` does not know the taps of a region that carries a tensor", "E0213", argument="over"
+            )
         at = self._at(like, extra)
         self.over.check(check, at)
         return (TensorType("bool", (*like.positions, tap_axis(self.over, at))),)
@@ -294,4 +331,3 @@ def like_extents(code: Code, like: Operand, names: Sequence[str]) -> dict[str, s
     if form is not None:
         return dict(zip(form.axes, form.extents, strict=True))  # pyright: ignore[reportAttributeAccessIssue]
     return dict(zip(names, extents(code, like, names), strict=True))
-

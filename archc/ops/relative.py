@@ -12,7 +12,8 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import result_type, whole
 from archc.ops.region import Over, like_extents, no_taps, tap_axis
 from archc.sizes import Size
-from archc.where.base import TAP, Once, Places
+from archc.where.base import Places
+from archc.where.text import TAP, Once
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 class Relative(Over, Op):
     """table[.., (key - query) / unit + centre] for every query and tap: biases by offset.
 
-    The last axes of the table are the offsets, one for each axis that the region moves along (`[heads, dy, dx]`); the
-    centre is (size - 1) / 2 unless given. The unit is the dilation of a neighborhood, the stride of a grid, else 1.
+    The last axes of the table are the offsets, one for each axis that the region moves along (`[heads, dy,
+    dx]`); the centre is (size - 1) / 2 unless given. The unit is the dilation of a neighborhood, the stride
+    of a grid, else 1.
     """
 
     name: ClassVar[str] = "relative"
@@ -45,30 +47,49 @@ class Relative(Over, Op):
         """The axes of the table that are offsets."""
         count = len(self.over.axes(at.names))
         if len(table.axes) < count:
-            raise OpError(f"the table needs an axis of offsets for each of {count} position axes, and is {table}", "E0303")
+            raise OpError(
+                f"the table needs an axis of offsets for each of {count} position axes, and is {table}",
+                "E0303",
+            )
         return table.names[len(table.axes) - count :]
 
-    def infer(self, check: Check, table: TensorType, like: TensorType, *extra: TensorType) -> tuple[TensorType, ...]:
+    def infer(
+        self, check: Check, table: TensorType, like: TensorType, *extra: TensorType
+    ) -> tuple[TensorType, ...]:
         at = self._at(like, extra)
         if not at.q:
-            raise OpError(f"`relative` needs a tensor with position axes beside it, and {like} has none", "E0302")
+            raise OpError(
+                f"`relative` needs a tensor with position axes beside it, and {like} has none", "E0302"
+            )
         no_taps(table, "the table of `relative`")
         self.over.check(check, at)
+        span = self.over.span(at)
         moved = self.over.axes(at.names)
         offsets = self._offsets(table, at)
         for axis in table.axes:
             if axis.is_position:
-                raise OpError(f"the axes of a table ride along or are offsets, and {axis.name} is a position axis", "E0301")
-        for name, axis, (down, up) in zip(moved, offsets, self.over.span(at), strict=True):
+                raise OpError(
+                    f"the axes of a table ride along or are offsets, and {axis.name} is a position axis",
+                    "E0301",
+                )
+        for name, axis, (down, up) in zip(moved, offsets, span, strict=True):
             size = table[axis].size
             if size.constant is None:
                 raise OpError(f"the table of `relative` has a fixed size, and {axis} is {size}", "E0304")
             if self.centre is None and size.constant % 2 == 0:
-                raise OpError(f"{axis} is {size}, and a table without a middle needs its `centre`", "E0213",
-                              help="give the table an odd size, or write `centre=n`")  # fmt: skip
+                raise OpError(
+                    f"{axis} is {size}, and a table without a middle needs its `centre`",
+                    "E0213",
+                    help="give the table an odd size, or write `centre=n`",
+                )
             middle = (size.constant - 1) // 2 if self.centre is None else whole(self.centre, "centre", 0)
             for reach, room in ((down, middle), (up, size.constant - 1 - middle)):
-                check.at_least(Size.of(room), reach, f"the offsets along {name} must fit into {axis} of the table", "E0331")
+                check.at_least(
+                    Size.of(room),
+                    reach,
+                    f"the offsets along {name} must fit into {axis} of the table",
+                    "E0331",
+                )
         rest = tuple(axis for axis in table.axes if axis.name not in offsets)
         return (table.with_axes((*rest, *at.q, tap_axis(self.over, at))),)
 
@@ -97,4 +118,6 @@ class Relative(Over, Op):
             places.append(offset + centre)
         found = data[(..., *places)]
         sizes = [run.size(axis.size) for axis in at.q]
-        return run.named(found.reshape(*found.shape[: len(rest)], *sizes, found.shape[-1]), (*rest, *at.names, TAP))
+        return run.named(
+            found.reshape(*found.shape[: len(rest)], *sizes, found.shape[-1]), (*rest, *at.names, TAP)
+        )

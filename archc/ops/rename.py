@@ -46,7 +46,9 @@ class Rename(Op):
             value = new if isinstance(new, str) else new.value
             if not isinstance(value, str):
                 said = new if isinstance(new, str) else shown(new)
-                raise OpError(f"the new name of `{old}` is a string, and this is {said}", "E0213", argument=old)
+                raise OpError(
+                    f"the new name of `{old}` is a string, and this is {said}", "E0213", argument=old
+                )
             mapping[old] = axis_name(value, old)
         names = [mapping.get(name, name) for name in x.names]
         twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
@@ -69,5 +71,7 @@ class Rename(Op):
         return replace(x, type=result_type(self, x), order=tuple(mapping.get(name, name) for name in x.order))
 
     def reference(self, run: Run, x: Named) -> Named:
-        mapping = {old: run.number(new) if not isinstance(new, str) else new for old, new in self.names.items()}
+        mapping = {
+            old: run.number(new) if not isinstance(new, str) else new for old, new in self.names.items()
+        }
         return run.named(x.data, (mapping.get(name, name) for name in x.names))

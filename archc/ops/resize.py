@@ -22,16 +22,24 @@ if TYPE_CHECKING:
 A = -0.75  # of the cubic kernel, as torch has it
 TAPS = {"nearest": 1, "bilinear": 4, "bicubic": 16}
 # What torch calls the modes, by the number of axes.
-NAMES = {("nearest", 1): "nearest", ("nearest", 2): "nearest", ("nearest", 3): "nearest", ("bilinear", 1): "linear",
-         ("bilinear", 2): "bilinear", ("bilinear", 3): "trilinear", ("bicubic", 2): "bicubic"}  # fmt: skip
+NAMES = {
+    ("nearest", 1): "nearest",
+    ("nearest", 2): "nearest",
+    ("nearest", 3): "nearest",
+    ("bilinear", 1): "linear",
+    ("bilinear", 2): "bilinear",
+    ("bilinear", 3): "trilinear",
+    ("bicubic", 2): "bicubic",
+}
 
 
 @dataclass(frozen=True)
 class Resize(Op):
     """Resample axes to the sizes given, `resize(x, H=h, W=w)`, in any of the modes of torch's `interpolate`.
 
-    With `align` the corner pixels of both grids meet, else the corners of their outer pixels. "bicubic" is Keys'
-    kernel with a = -0.75, its taps clamped to the edge. FLOPs: taps of the mode (1, 4, 16) for each element.
+    With `align` the corner pixels of both grids meet, else the corners of their outer pixels. "bicubic" is
+    Keys' kernel with a = -0.75, its taps clamped to the edge. FLOPs: taps of the mode (1, 4, 16) for each
+    element.
     """
 
     name: ClassVar[str] = "resize"
@@ -52,10 +60,16 @@ class Resize(Op):
         floating(x, "`resize`")
         mode = choice(self.mode, "mode", tuple(TAPS))
         if not self.sizes:
-            raise OpError("`resize` needs an axis with its new size", "E0204", help="write `resize(x, H=h, W=w)`")
+            raise OpError(
+                "`resize` needs an axis with its new size", "E0204", help="write `resize(x, H=h, W=w)`"
+            )
         if (mode, len(self.sizes)) not in NAMES:
-            raise OpError(f'`resize` in the mode "{mode}" does not work on {len(self.sizes)} axes at once', "E0303", argument="mode",
-                          help="bicubic takes two axes, the other modes one to three")  # fmt: skip
+            raise OpError(
+                f'`resize` in the mode "{mode}" does not work on {len(self.sizes)} axes at once',
+                "E0303",
+                argument="mode",
+                help="bicubic takes two axes, the other modes one to three",
+            )
         if self.align.value and mode == "nearest":
             raise OpError('`align` means nothing in the mode "nearest"', "E0213", argument="align")
         dims: dict[str, Dim | Size | int] = {}
@@ -96,7 +110,9 @@ class Resize(Op):
             return Operand(f"F.interpolate({x.atom}[None, None], {sizes}{extra})[0, 0]", type, x.order)
         order = x.order
         text, unfold = fold(code, x, len(ride), 2)
-        return replace(x, text=f"F.interpolate({text}, {sizes}{extra}){unfold}", type=type, order=order, binding=ATOM)
+        return replace(
+            x, text=f"F.interpolate({text}, {sizes}{extra}){unfold}", type=type, order=order, binding=ATOM
+        )
 
     # ---- meaning
 
@@ -108,7 +124,9 @@ class Resize(Op):
             for i in range(m):
                 for place, weight in taps(mode, align, n, m, i):
                     weights[i, place] += weight
-            data = run.torch.tensordot(data.movedim(x.at(name), -1), weights, dims=([-1], [1])).movedim(-1, x.at(name))
+            data = run.torch.tensordot(data.movedim(x.at(name), -1), weights, dims=([-1], [1])).movedim(
+                -1, x.at(name)
+            )
         return run.named(data, x.names)
 
 
@@ -130,5 +148,3 @@ def cubic(t: float) -> float:
     if t <= 1:
         return ((A + 2) * t - (A + 3)) * t * t + 1
     return ((A * t - 5 * A) * t + 8 * A) * t - 4 * A if t < 2 else 0.0
-
-

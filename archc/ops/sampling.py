@@ -12,7 +12,7 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, result_type
 from archc.ops.region import share
 from archc.sizes import Size
-from archc.where.base import bound
+from archc.where.text import bound
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 class Sample(Op):
     """The map x read at real-valued places, bilinearly, zeros outside.
 
-    `at` gives them in the unit box: along `axis` first x (the last position axis), then y; 0 and 1 are the outer edges
-    of the map, so pixel i of n has its centre at (i + 0.5) / n. What rides along in both pairs up by name.
-    The result has the axes of x without its positions, then the further axes of `at`. MACs: 4 per element.
+    `at` gives them in the unit box: along `axis` first x (the last position axis), then y; 0 and 1 are the
+    outer edges of the map, so pixel i of n has its centre at (i + 0.5) / n. What rides along in both pairs up
+    by name. The result has the axes of x without its positions, then the further axes of `at`. MACs: 4 per
+    element.
     """
 
     name: ClassVar[str] = "sample"
@@ -43,14 +44,21 @@ class Sample(Op):
             raise OpError(f"`sample` reads a map with two position axes, and this is {x}", "E0303")
         pair = need(at, self.axis, "`sample`")
         if pair.size.constant != 2:
-            raise OpError(f"a place is a pair (x, y), and {self.axis} is {pair.size}", "E0301", argument="axis")
+            raise OpError(
+                f"a place is a pair (x, y), and {self.axis} is {pair.size}", "E0301", argument="axis"
+            )
         places = {axis.name for axis in x.positions}
         clash = next((axis.name for axis in at.axes if axis.name in places), None)
         if clash is not None:
-            raise OpError(f"the places of `sample` lie on {clash}, which is an axis of the map itself", "E0301",
-                          help=f'`rename(at, {clash}="...")` gives the axis of the places a name of its own')  # fmt: skip
+            raise OpError(
+                f"the places of `sample` lie on {clash}, which is an axis of the map itself",
+                "E0301",
+                help=f'`rename(at, {clash}="...")` gives the axis of the places a name of its own',
+            )
         if self.axis in x:
-            raise OpError(f"the map of `sample` has the axis {self.axis} of the places: {x}", "E0301", argument="axis")
+            raise OpError(
+                f"the map of `sample` has the axis {self.axis} of the places: {x}", "E0301", argument="axis"
+            )
         share(check, x, at, [axis.name for axis in x.axes], "sample")
         kept = [axis for axis in x.axes if not axis.is_position]
         new = [axis for axis in at.axes if axis.name != self.axis and axis.name not in x]
@@ -109,5 +117,3 @@ class Sample(Op):
         if h * w == 0:
             total = torch.zeros(0)
         return run.named(total, names)
-
-

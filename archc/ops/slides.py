@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.ir.sym import Apply, Const, Scalar, Sym, apply, const
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, OpError, Window, need, per_axis
+from archc.ops.base import Check, Code, OpError, Reach, need, per_axis
 from archc.ops.checks import distinct, optional, shown, whole
 from archc.ops.emission import call, tuple_of
 from archc.sizes import Size
@@ -39,10 +39,10 @@ class Slide:
         missing = max((-(-size // self.stride.value) - 1) * self.stride.value + self.span - size, 0)
         return missing // 2, missing - missing // 2
 
-    def seen(self, size: int) -> Window:
+    def seen(self, size: int) -> Reach:
         """What a result sees of an axis of `size`."""
         before, _ = self.margins(size)
-        return Window(self.axis, self.stride.value, -before, self.span - 1 - before)
+        return Reach(self.axis, self.stride.value, -before, self.span - 1 - before)
 
     def steps(self, check: Check, size: Size, ceil: bool = False) -> Size:
         """How many windows there are along an axis of `size`.

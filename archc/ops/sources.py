@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, Reach, arg
+from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.ops.checks import LARGEST, result_type, shown
 from archc.ops.emission import tuple_of
 from archc.ops.rename import axis_name
@@ -29,9 +29,15 @@ def sized(given: dict[str, Any], what: str) -> tuple[Axis, ...]:
         known = number.constant if isinstance(number, Size) else number
         if not isinstance(number, Size) and (isinstance(known, bool) or not isinstance(known, int)):
             said = shown(value) if isinstance(value, Scalar) else "something else"
-            raise OpError(f"the size of `{name}` is a whole number, and this is {said}", "E0213", argument=name)
+            raise OpError(
+                f"the size of `{name}` is a whole number, and this is {said}", "E0213", argument=name
+            )
         if known is not None and not 0 <= known <= LARGEST:
-            raise OpError(f"the size of `{name}` is a number from 0 to {LARGEST}, and this is {known}", "E0213", argument=name)
+            raise OpError(
+                f"the size of `{name}` is a number from 0 to {LARGEST}, and this is {known}",
+                "E0213",
+                argument=name,
+            )
         axes.append(Axis(name, Dim.of(value)))
     if not axes:
         raise OpError(f"`{what}` needs an axis with its size", "E0204", help=f"write `{what}(..., N=n)`")
@@ -44,13 +50,18 @@ class Index(Layout):
 
     name: ClassVar[str] = "index"
     operands: ClassVar[str] = ""
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> x * index(H=x.H)", "x: [B, s=3] -> x + index(s=3)")
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, C=4, H, W] -> x * index(H=x.H)",
+        "x: [B, s=3] -> x + index(s=3)",
+    )
     sizes: Any = arg("sizes")
 
     def infer(self, check: Check) -> tuple[TensorType, ...]:
         axes = sized(self.sizes, "index")
         if len(axes) > 1:
-            raise OpError("`index` runs along one axis", "E0205", help="write `index(H=h)` and `index(W=w)` apart")
+            raise OpError(
+                "`index` runs along one axis", "E0205", help="write `index(H=h)` and `index(W=w)` apart"
+            )
         return (TensorType("float", axes),)
 
     def torch(self, code: Code) -> Operand:
@@ -120,7 +131,11 @@ class Full(Layout):
         value = run.number(self.value)
         dtype = {"float": run.torch.float64, "int": run.torch.int64, "bool": run.torch.bool}[self.dtype()]
         names = like.names if like is not None else tuple(self.sizes)
-        shape = tuple(like.data.shape) if like is not None else tuple(run.number(size) for size in self.sizes.values())
+        shape = (
+            tuple(like.data.shape)
+            if like is not None
+            else tuple(run.number(size) for size in self.sizes.values())
+        )
         return run.named(run.torch.full(shape, value, dtype=dtype), names)
 
 
@@ -139,8 +154,12 @@ class Expand(Layout):
         axes = sized(self.sizes, "expand")
         for axis in axes:
             if axis.name in x:
-                raise OpError(f"`expand` makes the axis `{axis.name}`, and {x} has one", "E0301", argument=axis.name,
-                              help="`resize` changes the size of an axis")  # fmt: skip
+                raise OpError(
+                    f"`expand` makes the axis `{axis.name}`, and {x} has one",
+                    "E0301",
+                    argument=axis.name,
+                    help="`resize` changes the size of an axis",
+                )
         return (x.with_axes((*axes, *x.axes)),)
 
     def is_view(self, *xs: Any) -> bool:
@@ -155,6 +174,9 @@ class Expand(Layout):
     def reference(self, run: Run, x: Named) -> Named:
         data = x.data
         for size in reversed(self.sizes.values()):
-            data = run.torch.stack([data] * run.number(size)) if run.number(size) else data.new_zeros((0, *data.shape))
+            data = (
+                run.torch.stack([data] * run.number(size))
+                if run.number(size)
+                else data.new_zeros((0, *data.shape))
+            )
         return run.named(data, (*self.sizes, *x.names))
-

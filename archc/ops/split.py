@@ -57,37 +57,53 @@ class Split(Layout):
             return self._listed(check, axis, parts.value)
         n = parts.value
         if isinstance(n, Size):
-            raise OpError(f"the number of results is fixed, and {n} depends on the inputs", "E0304", argument="parts")
+            raise OpError(
+                f"the number of results is fixed, and {n} depends on the inputs", "E0304", argument="parts"
+            )
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
-            raise OpError(f"`split` takes 1 to {MOST} parts, and this is {shown(parts)}", "E0213", argument="parts")
+            raise OpError(
+                f"`split` takes 1 to {MOST} parts, and this is {shown(parts)}", "E0213", argument="parts"
+            )
         size = axis.size.constant
         if size is None:
             if check is not None:
                 check.divides(Size.of(n), axis.size, f"{n} parts must divide {axis.name}", "E0321")
         elif size % n:
             fits = ", ".join(str(d) for d in range(1, min(size, 64) + 1) if size % d == 0)
-            raise OpError(f"{axis.name} = {size} does not split into {n} equal parts", "E0321", argument="parts",
-                          label=f"{size} % {n} = {size % n}",
-                          help=f"equal parts are possible for {fits}; a list of sizes splits unevenly")  # fmt: skip
+            raise OpError(
+                f"{axis.name} = {size} does not split into {n} equal parts",
+                "E0321",
+                argument="parts",
+                label=f"{size} % {n} = {size % n}",
+                help=f"equal parts are possible for {fits}; a list of sizes splits unevenly",
+            )
         return (axis.dim // parts,) * n
 
     def _listed(self, check: Check | None, axis: Axis, items: tuple[Scalar, ...]) -> tuple[Dim, ...]:
         if not 1 <= len(items) <= MOST:
-            raise OpError(f"`split` takes 1 to {MOST} parts, and {len(items)} are listed", "E0213", argument="parts")
+            raise OpError(
+                f"`split` takes 1 to {MOST} parts, and {len(items)} are listed", "E0213", argument="parts"
+            )
         dims = []
         for item in items:
             value = item.value
             number = value.constant if isinstance(value, Size) else value
-            if not isinstance(value, Size) and (isinstance(value, bool) or not isinstance(value, int)) or (
+            if (not isinstance(value, Size) and (isinstance(value, bool) or not isinstance(value, int))) or (
                 number is not None and not 0 <= number <= LARGEST
             ):
-                raise OpError(f"the parts of a split are whole numbers, and this is {shown(item)}", "E0213", argument="parts")
+                raise OpError(
+                    f"the parts of a split are whole numbers, and this is {shown(item)}",
+                    "E0213",
+                    argument="parts",
+                )
             dims.append(Dim.of(item))
         total = Size.of(0)
         for dim in dims:
             total = total + dim.size
         if total.constant is not None and axis.size.constant is not None and total != axis.size:
-            raise OpError(f"the parts add up to {total}, and {axis.name} is {axis.size}", "E0321", argument="parts")
+            raise OpError(
+                f"the parts add up to {total}, and {axis.name} is {axis.size}", "E0321", argument="parts"
+            )
         if check is not None:
             check.equal(total, axis.size, f"the parts of the split must add up to {axis.name}", "E0321")
         return tuple(dims)
@@ -131,7 +147,9 @@ def result_types(op: Op, *xs: Operand) -> tuple[TensorType, ...]:
     return op.infer(Trust(), *(x.type for x in xs))
 
 
-def several(code: Code, text: str, types: Sequence[TensorType], order: tuple[str, ...]) -> tuple[Operand, ...]:
+def several(
+    code: Code, text: str, types: Sequence[TensorType], order: tuple[str, ...]
+) -> tuple[Operand, ...]:
     """The results of an expression that gives a tuple of tensors."""
     if len(types) == 1:
         return (Operand(f"{text}[0]", types[0], order),)
@@ -144,15 +162,24 @@ class Unstack(Layout):
     """Every place along an axis as a result of its own, without the axis."""
 
     name: ClassVar[str] = "unstack"
-    examples: ClassVar[tuple[str, ...]] = ("x: [B, three=3, C=2, N] -> unstack(x, three)", "x: [B, C=2] -> unstack(x, C)")
+    examples: ClassVar[tuple[str, ...]] = (
+        "x: [B, three=3, C=2, N] -> unstack(x, three)",
+        "x: [B, C=2] -> unstack(x, C)",
+    )
     axis: Any = arg("axis")
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         size = need(x, self.axis, "`unstack`").size
         if size.constant is None:
-            raise OpError(f"`unstack` needs a fixed number of results, and {self.axis} is {size}", "E0304", argument="axis")
+            raise OpError(
+                f"`unstack` needs a fixed number of results, and {self.axis} is {size}",
+                "E0304",
+                argument="axis",
+            )
         if not 1 <= size.constant <= MOST:
-            raise OpError(f"`unstack` gives 1 to {MOST} results, and {self.axis} is {size}", "E0213", argument="axis")
+            raise OpError(
+                f"`unstack` gives 1 to {MOST} results, and {self.axis} is {size}", "E0213", argument="axis"
+            )
         return (x.without(self.axis),) * size.constant
 
     def is_view(self, *xs: Any) -> bool:
@@ -222,8 +249,12 @@ class Stack(Layout):
         first = _one_kind(xs, "stack")
         axis_name(self.axis, "axis")
         if self.axis in first:
-            raise OpError(f"`stack` makes the axis `{self.axis}`, and {first} has one", "E0301", argument="axis",
-                          help="`cat` puts tensors together along an axis that they have")  # fmt: skip
+            raise OpError(
+                f"`stack` makes the axis `{self.axis}`, and {first} has one",
+                "E0301",
+                argument="axis",
+                help="`cat` puts tensors together along an axis that they have",
+            )
         for x in xs[1:]:
             _same_axes(check, first, x, "stack", "")
         begin = 1 if first.names[:1] == ("B",) else 0
@@ -246,23 +277,34 @@ def _one_kind(xs: Sequence[TensorType], what: str) -> TensorType:
         raise OpError(f"`{what}` needs at least one tensor", "E0204", argument="xs")
     for x in xs[1:]:
         if x.dtype != xs[0].dtype:
-            raise OpError(f"`{what}` needs tensors of one element type, and has {xs[0]} and {x}", "E0305", argument="xs",
-                          help=f"write `cast(x, {xs[0].dtype})` first")  # fmt: skip
+            raise OpError(
+                f"`{what}` needs tensors of one element type, and has {xs[0]} and {x}",
+                "E0305",
+                argument="xs",
+                help=f"write `cast(x, {xs[0].dtype})` first",
+            )
     return xs[0]
 
 
 def _same_axes(check: Check, first: TensorType, x: TensorType, what: str, besides: str) -> None:
     """Both have the same axes, of equal sizes but for one. Raises OpError."""
     if set(x.names) != set(first.names):
-        raise OpError(f"`{what}` needs tensors with the same axes, and has {first} and {x}", "E0301", argument="xs",
-                      help="`expand` adds an axis, `rename` gives one another name")  # fmt: skip
+        raise OpError(
+            f"`{what}` needs tensors with the same axes, and has {first} and {x}",
+            "E0301",
+            argument="xs",
+            help="`expand` adds an axis, `rename` gives one another name",
+        )
     for axis in first.axes:
         if axis.name == besides:
             continue
         left, right = axis.size, x[axis.name].size
         if left.constant is not None and right.constant is not None and left != right:
-            raise OpError(f"`{what}` of {first} and {x}: {axis.name} is {left} and {right}",
-                          "E0331" if axis.is_position else "E0301", argument="xs")  # fmt: skip
+            raise OpError(
+                f"`{what}` of {first} and {x}: {axis.name} is {left} and {right}",
+                "E0331" if axis.is_position else "E0301",
+                argument="xs",
+            )
         check.equal(left, right, f"the tensors of `{what}` must have the same {axis.name}")
 
 
@@ -273,5 +315,3 @@ def _joined(op: Op, code: Code, xs: tuple[Operand, ...]) -> tuple[TensorType, tu
     orders = [x.order for x in xs]
     order = max(orders, key=orders.count)
     return type, order, [str(x.to(order)) for x in xs]
-
-

@@ -78,6 +78,23 @@ def run(
     return results
 
 
+def run_template(
+    template: Template, weights: Mapping[str, Any], inputs: Sequence[Any], sizes: Mapping[str, int]
+) -> list[Any]:
+    """The results of one component for tensors in the order of its types, where the input symbols have `sizes`.
+
+    `weights` are by the keys of the component's own module.
+    """
+    import torch
+
+    machine = _Machine(torch, weights, sizes)
+    frame = _Frame(template, "", values(template.parameters))
+    for value, tensor in zip(template.inputs, inputs, strict=True):
+        frame.values[value.uid] = Named(tensor, value.type.names, value.type)
+    machine.execute(template.body, frame)
+    return [machine.result(value, frame) for value in template.outputs]
+
+
 def _tensors(value: Value | tuple[Value, ...]) -> tuple[Value, ...]:
     return value if isinstance(value, tuple) else (value,)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import fail
@@ -45,10 +46,15 @@ def input_values(seed: int, shape: Shape) -> numpy.ndarray:
 
 def seeded_weights(program: Program) -> dict[str, Any]:
     """Weights for a test, as float64 torch tensors by state-dict key; counters are 0."""
+    return seeded(state_dict(program))
+
+
+def seeded(weights: Mapping[str, Weight]) -> dict[str, Any]:
+    """The same for any weights by key."""
     import torch
 
     result = {}
-    for key, weight in state_dict(program).items():
+    for key, weight in weights.items():
         if weight.dtype == "float" and weight.kind != "counter":
             result[key] = torch.from_numpy(tensor_values(key, weight.shape))
         else:

@@ -44,8 +44,13 @@ class _Module:
 
 def state_dict(program: Program) -> dict[str, Weight]:
     """Every state-dict key of the program's module and the weight under it, in torch's order."""
+    return template_dict(program.root)
+
+
+def template_dict(template: Template) -> dict[str, Weight]:
+    """The same for the module of one component."""
     module = _Module()
-    _fill(module, program.root)
+    _fill(module, template)
     return dict(module.items(""))
 
 

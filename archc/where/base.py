@@ -1,9 +1,10 @@
 """What a region is: a map from a query position and a tap number to a key position, or to none.
 
-A region is a compile-time value. It says how many taps a query has, what it needs of the sizes, which key each tap
-is (`index`, the meaning), and how the emitted module gathers keys. Two ways of gathering exist:
+A region is a compile-time value. It says how many taps a query has, what it needs of the sizes, which key
+each tap is (`index`, the meaning), and how the emitted module gathers keys. Two ways of gathering exist:
 
-- grouped: queries that share one set of keys lie together, so that scores are one batched matrix product. Tensors
+- grouped: queries that share one set of keys lie together, so that scores are one batched matrix product.
+Tensors
   over taps then stay in the region's own form: `(lead, "@groups", "@queries", "tap")`.
 - single: every query has keys of its own, which lie in the order of the map: `(lead, positions, "tap", "C")`.
 """
@@ -11,23 +12,19 @@ is (`index`, the meaning), and how the emitted module gathers keys. Two ways of 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archc.backend.operand import ATOM, Operand
+from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, plain, size_of
-from archc.ir.types import Axis, Dim, TensorType
+from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach, per_axis
 from archc.sizes import Size
+from archc.where.text import GROUPS, QUERIES, TAP
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
-
-# What may be said again later: a number, or one that the module keeps.
-KEPT = re.compile(r"\d+|self\.\w+")
-GROUPS, QUERIES, TAP = "@groups", "@queries", "tap"
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,9 @@ class Places:
 
     def key(self, name: str) -> Axis:
         return next(axis for axis in self.k if axis.name == name)
+
+    def carrying(self, extra: Sequence[Any]) -> Places:
+        return replace(self, extra=tuple(extra))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Region:
         """The position axes it moves along; it stays where it is on the others."""
         raise NotImplementedError
 
-    def queried(self, k: Sequence[Axis]) -> tuple[Axis, ...]:
+    def queried(self, k: Sequence[Axis], extra: Sequence[Any] = ()) -> tuple[Axis, ...]:
         """The query positions that belong to the key positions `k`."""
         return tuple(k)
 
@@ -109,11 +109,8 @@ class Region:
         """
         raise NotImplementedError
 
-    def taken(self, run: Run, x: Named, at: Places) -> tuple[Iterator[tuple[Any, Any]], tuple[str, ...]]:
-        """For each tap, the value of `x` at its key for every query (0 without one) and where the tap is there.
-
-        Also gives the axes of the values; the truth values have the position axes of the queries.
-        """
+    def taken(self, run: Run, x: Named, at: Places) -> Iterator[tuple[Named, Named]]:
+        """For each tap, the value of `x` at its key for every query (0 without one), and where the tap is there."""
         index, valid = self.index(run, at)
         keys = [axis.name for axis in at.k]
         data = x.last(*keys)
@@ -121,12 +118,10 @@ class Region:
         data = data.reshape(*data.shape[: len(rest)], math.prod(data.shape[len(rest) :]))
         sizes = [run.size(axis.size) for axis in at.q]
 
-        def turns() -> Iterator[tuple[Any, Any]]:
-            for u in range(index.shape[1]):
-                value = data[..., index[:, u].clamp(min=0)].masked_fill(index[:, u] < 0, 0)
-                yield value.reshape(*data.shape[:-1], *sizes), valid[:, u].reshape(sizes)
-
-        return turns(), (*rest, *at.names)
+        for u in range(index.shape[1]):
+            value = data[..., index[:, u].clamp(min=0)].masked_fill(index[:, u] < 0, 0)
+            value = run.named(value.reshape(*data.shape[:-1], *sizes), (*rest, *at.names))
+            yield value, run.named(valid[:, u].reshape(sizes), at.names)
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
         """For every axis it moves along, how far offsets reach down and up."""
@@ -178,7 +173,9 @@ class Region:
 
         return emit.look(self, code, x, at)
 
-    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
+    def bias(
+        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
+    ) -> Operand:
         """`relative`: the table, its offset axes innermost, read at the offsets of every tap."""
         raise NotImplementedError
 
@@ -195,7 +192,7 @@ class Region:
         return difference(self, other)
 
     def __mul__(self, other: Region) -> Region:
-        from archc.where.compose import Product
+        from archc.where.product import Product
 
         return Product(self, other)
 
@@ -240,7 +237,9 @@ def chosen(on: Any, names: Sequence[str], region: str) -> tuple[str, ...]:
     for name in given:
         if name not in names:
             have = ", ".join(names) or "none"
-            raise OpError(f"`{region}` is on `{name}`, and the position axes are {have}", "E0302", argument="on")
+            raise OpError(
+                f"`{region}` is on `{name}`, and the position axes are {have}", "E0302", argument="on"
+            )
     if len(set(given)) != len(given) or not given:
         raise OpError(f"`{region}` needs each of its axes once", "E0213", argument="on")
     return tuple(name for name in names if name in given)
@@ -252,11 +251,15 @@ def numbers(value: Scalar, count: int, what: str, least: int = 1, fixed: bool = 
     for number in result:
         if isinstance(number.value, Size) and number.value.constant is None:
             if fixed:
-                raise OpError(f"`{what}` must be a fixed number, and is {number.value}", "E0304", argument=what)
+                raise OpError(
+                    f"`{what}` must be a fixed number, and is {number.value}", "E0304", argument=what
+                )
             continue
         known = number.value.constant if isinstance(number.value, Size) else number.value
         if not isinstance(known, int) or isinstance(known, bool) or known < least:
-            raise OpError(f"`{what}` must be a whole number of at least {least}, and is {known}", "E0213", argument=what)
+            raise OpError(
+                f"`{what}` must be a whole number of at least {least}, and is {known}", "E0213", argument=what
+            )
     return result
 
 
@@ -276,98 +279,20 @@ def one_of(value: Scalar | None, options: Sequence[str | None], what: str) -> st
     return word
 
 
-def tuple_text(texts: Sequence[str]) -> str:
-    return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
-
-
-def product_text(texts: Sequence[str]) -> str:
-    """A product of extents, multiplied out where all are numbers."""
-    if all(text.isdigit() for text in texts):
-        return str(math.prod(int(text) for text in texts))
-    return " * ".join(tight(text) for text in texts if text != "1") or "1"
-
-
-def tight(text: str) -> str:
-    """An expression as an operand of `*` and `//`."""
-    return text if re.fullmatch(r"[\w.]+(\[[^]]*\])?", text) else f"({text})"
-
-
-class Once:
-    """The `Code` of one operation, in which an expression that is let twice gets one name.
-
-    The names that it gives are new and never change: what they say of a shape may be said again later.
-    """
-
-    def __init__(self, code: Code) -> None:
-        self.code, self.names = code, dict[str, str]()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.code, name)
-
-    def let(self, text: str, hint: str) -> str:
-        if text not in self.names:
-            self.names[text] = self.code.let(text, hint)
-        return self.names[text]
-
-
-def bound(code: Code, x: Operand, hint: str = "x") -> Operand:
-    """`x` under a name, for text that mentions it more than once."""
-    if x.text.isidentifier():
-        return x
-    return replace(x, text=code.let(x.text, hint), binding=ATOM)
-
-
-def extents(code: Code, x: Operand, names: Sequence[str]) -> tuple[str, ...]:
-    """The sizes of axes: numbers, or texts that stay valid when the variable `x` is given another value."""
-    texts = []
-    for name in names:
-        text = code.extent(x, name)
-        steady = KEPT.fullmatch(text) or isinstance(code, Once) and x.text in code.names.values()
-        texts.append(text if steady else code.let(text, f"size_{name.lower()}"))
-    return tuple(texts)
-
-
-def opened(x: Operand, order: Sequence[str]) -> Operand:
-    """`x`, whose axes come in the order of `order`, with an axis of size 1 for each that it lacks."""
-    steps = [":" if name in x.order else "None" for name in order]
-    if "None" not in steps:
-        return x
-    last = len(steps) - steps[::-1].index("None")
-    full, short = ", ".join(steps[:last]), ", ".join(["...", *steps[steps.index("None") :]])
-    return then(x, f"{x.atom}[{min(full, short, key=len)}]", tuple(order))
-
-
-def arrange(x: Operand, positions: Sequence[str], last: Sequence[str]) -> Operand:
-    """`x` with what rides along first (in the order of its type), then the positions, then `last`."""
-    tail = (*positions, *last)
-    lead = tuple(name for name in x.type.names if name not in tail)
-    return x.to((*lead, *tail))
-
-
-def trailing(x: Operand, positions: Sequence[str]) -> tuple[str, ...]:
-    """The axis that lies innermost in the region's form: taps, else channels, else none."""
-    return next(((name,) for name in (TAP, "C") if name in x.order and name not in positions), ())
-
-
-def then(x: Operand, text: str, order: tuple[str, ...]) -> Operand:
-    return replace(x, text=text, order=order, binding=ATOM)
-
-
 def same_positions(check: Check, at: Places, region: str, stride: Sequence[int] = ()) -> None:
     """Local regions relate a map to itself: the same axes, of equal sizes (times `stride`)."""
     names = {axis.name for axis in at.k}
     if names != set(at.names):
-        raise OpError(f"`{region}` relates a map to itself: the queries lie on [{', '.join(at.names)}], "
-                      f"the keys on [{', '.join(a.name for a in at.k)}]", "E0301",
-                      help="give both the same position axes, or use `everywhere`")  # fmt: skip
+        raise OpError(
+            f"`{region}` relates a map to itself: the queries lie on [{', '.join(at.names)}], "
+            f"the keys on [{', '.join(a.name for a in at.k)}]",
+            "E0301",
+            help="give both the same position axes, or use `everywhere`",
+        )
     for axis, step in zip(at.q, stride or (1,) * len(at.q), strict=True):
         why = f"queries and keys of `{region}` must have the same {axis.name}"
         if step != 1:
-            why = f"`{region}` with stride {step} needs keys {step} times as many as queries along {axis.name}"
+            why = (
+                f"`{region}` with stride {step} needs keys {step} times as many as queries along {axis.name}"
+            )
         check.equal(at.key(axis.name).size, axis.size * step, why)
-
-
-def probe(text: str, positions: Sequence[Axis]) -> Operand:
-    """A map with one channel, in the order (positions, C): masks and numbers of positions are made from such."""
-    axes = (*positions, Axis("C", Dim.of(1)))
-    return Operand(text, TensorType("int", axes), tuple(axis.name for axis in axes))

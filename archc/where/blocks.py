@@ -7,16 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
-from archc.ir.sym import Const, Scalar, apply
-from archc.ir.types import Axis
-from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
+from archc.ir.sym import Scalar
+from archc.ops.base import Check, Code, Reach, arg
 from archc.sizes import Size
-from archc.where.base import (
-    GROUPS, QUERIES, TAP, Form, Places, arrange, bound, fixed, numbers, one_of, product_text, same_positions, then,
-    trailing, tuple_text,
-)  # fmt: skip
-from archc.where.emit import query_sizes
+from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions
 from archc.where.local import Local
+from archc.where.text import GROUPS, QUERIES, TAP, arrange, product_text, then, trailing, tuple_text
 
 if TYPE_CHECKING:
     from archc.reference.named import Run
@@ -96,8 +92,12 @@ class Blocks(Local):
             text = f"{atom}.unflatten({len(lead)}, ({', '.join(sizes[n] for n in ride)}, -1))"
         shape = [sizes[name] for name in moved]
         if self.ragged:
-            whole = [f"-(-{n} // {b}) * {b}" if not n.isdigit() or not b.isdigit() else str(-(-int(n) // int(b)) * int(b))
-                     for n, b in zip(shape, block, strict=True)]  # fmt: skip
+            whole = [
+                f"-(-{n} // {b}) * {b}"
+                if not n.isdigit() or not b.isdigit()
+                else str(-(-int(n) // int(b)) * int(b))
+                for n, b in zip(shape, block, strict=True)
+            ]
             text = f"{code.helper(self.helper + '_merge')}({text}, {tuple_text(block)}, {tuple_text(whole)})"
             text += f"[..., {', '.join(f':{n}' for n in shape)}, :]"
         else:
@@ -106,8 +106,15 @@ class Blocks(Local):
             text += "[..., 0]"
         return replace(x, text=text, order=(*lead, *ride, *moved, *last), binding=ATOM, where=None)
 
-    def _completed(self, x: Operand, lead: tuple[str, ...], last: tuple[str, ...], block: Sequence[str],
-                   ride: Sequence[str], moved: Sequence[str]) -> Operand:  # fmt: skip
+    def _completed(
+        self,
+        x: Operand,
+        lead: tuple[str, ...],
+        last: tuple[str, ...],
+        block: Sequence[str],
+        ride: Sequence[str],
+        moved: Sequence[str],
+    ) -> Operand:
         """`x` with both `@groups` and `@queries`, repeated where it lacks one."""
         x = x.to((*lead, *(n for n in (GROUPS, QUERIES) if n in x.order), *last))
         if GROUPS in x.order and QUERIES in x.order:
@@ -116,14 +123,24 @@ class Blocks(Local):
         if missing == QUERIES:
             count, where = product_text(block), len(lead) + 1
         else:
-            parts = [f"-(-{n} // {b})" if self.ragged else f"({n} // {b})" for n, b in zip(moved, block, strict=True)]
+            parts = [
+                f"-(-{n} // {b})" if self.ragged else f"({n} // {b})"
+                for n, b in zip(moved, block, strict=True)
+            ]
             count, where = product_text([*ride, *parts]), len(lead)
         shape = ["-1"] * (where) + [count] + ["-1"] * (len(lead) + 1 + len(last) - where)
         order = list(x.order)
         order.insert(where, missing)
         return then(x, f"{x.atom}.unsqueeze({where}).expand({', '.join(shape)})", tuple(order))
 
-    def _bias(self, code: Code, table: Operand, taps: Sequence[str], centre: str | None, **given: Sequence[str] | None) -> Operand:
+    def _bias(
+        self,
+        code: Code,
+        table: Operand,
+        taps: Sequence[str],
+        centre: str | None,
+        **given: Sequence[str] | None,
+    ) -> Operand:
         """The table at `centre + start + tap - step * query` along every axis, in the region's form."""
         queries = [code.number(b) for b in self.cut(len(taps))]
         parts = [str(table), tuple_text(queries), tuple_text(taps)]
@@ -166,7 +183,9 @@ class Window(Blocks):
         moved = self.axes(at.names)
         for name, size in zip(moved, self.cut(len(moved)), strict=True):
             if not self.ragged:
-                check.divides(Size.of(fixed(size)), at.key(name).size, f"a window of {fixed(size)} must divide {name}")
+                check.divides(
+                    Size.of(fixed(size)), at.key(name).size, f"a window of {fixed(size)} must divide {name}"
+                )
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))
@@ -175,8 +194,13 @@ class Window(Blocks):
         w = fixed(number_at(self.size, place))
         return w * (i // w) + u
 
-    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+    def relative(
+        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
+    ) -> Operand:
         return self._bias(code, table, [code.number(b) for b in self.cut(len(sizes))], centre)
+
+    def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:
+        return f"{code.helper('window_taps')}({size}, {code.number(self.cut(count)[place])}, {device})"
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
         return tuple((c - 1, c - 1) for c in self.counts(at))
@@ -198,7 +222,9 @@ class Grid(Blocks):
         same_positions(check, at, self.name)
         moved = self.axes(at.names)
         for name, size in zip(moved, self.cut(len(moved)), strict=True):
-            check.divides(Size.of(fixed(size)), at.key(name).size, f"a grid of {fixed(size)} must divide {name}")
+            check.divides(
+                Size.of(fixed(size)), at.key(name).size, f"a grid of {fixed(size)} must divide {name}"
+            )
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))
@@ -213,144 +239,13 @@ class Grid(Blocks):
     def reach(self, at: Places, axis: str) -> Reach | None:
         return None if axis in self.axes(at.names) else Reach(axis)
 
-    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+    def relative(
+        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
+    ) -> Operand:
         return self._bias(code, table, [code.number(b) for b in self.cut(len(sizes))], centre)
+
+    def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:
+        return f"{code.helper('grid_taps')}({size}, {code.number(self.cut(count)[place])}, {device})"
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
         return tuple((c - 1, c - 1) for c in self.counts(at))
-
-
-@dataclass(frozen=True)
-class Halo(Blocks):
-    """Blocks of b that also see h positions on every side: k(i, u) = b floor(i / b) - h + u, 0 <= u < b + 2h.
-
-    With `stride=s` the queries lie on every s-th position (b / s of them in a block). Taps outside the map are none,
-    or with `edge="zero"` a key and value 0 that take part (HaloNet, Vaswani et al. 2021). Offsets are measured from
-    the query's position, or with `query="coarse"` from its number on the strided map.
-    """
-
-    name: ClassVar[str] = "halo"
-    block: Any = arg("size")
-    halo: Any = arg("size")
-    stride: Any = arg("size", 1)
-    edge: Any = arg("str", "drop")
-    query: Any = arg("str", "fine")
-    on: Any = arg("axes", None)
-
-    def _steps(self, count: int) -> list[tuple[int, int, int]]:
-        """(block, halo, stride) for each axis."""
-        steps = []
-        for block, halo, stride in zip(numbers(self.block, count, "block"), numbers(self.halo, count, "halo", 0),
-                                       numbers(self.stride, count, "stride"), strict=True):  # fmt: skip
-            if fixed(block) % fixed(stride):
-                raise OpError(f"the stride {fixed(stride)} must divide the block of {fixed(block)}", "E0321", argument="stride")
-            steps.append((fixed(block), fixed(halo), fixed(stride)))
-        return steps
-
-    def cut(self, count: int) -> tuple[Scalar, ...]:
-        self._steps(count)
-        blocks, strides = per_axis(self.block, count), per_axis(self.stride, count)
-        return tuple(
-            b if fixed(s) == 1 else Scalar(fixed(b) // fixed(s), apply("//", b.sym, s.sym))
-            for b, s in zip(blocks, strides, strict=True)
-        )
-
-    def _ratios(self, axes: Sequence[Axis]) -> tuple[int, ...]:
-        moved = self.axes([axis.name for axis in axes])
-        steps = dict(zip(moved, self._steps(len(moved)), strict=True))
-        return tuple(steps[axis.name][2] if axis.name in steps else 1 for axis in axes)
-
-    def queried(self, k: Sequence[Axis]) -> tuple[Axis, ...]:
-        return tuple(
-            axis if ratio == 1 else Axis(axis.name, axis.dim // ratio)
-            for axis, ratio in zip(k, self._ratios(k), strict=True)
-        )
-
-    def keyed(self, q: Sequence[Axis]) -> tuple[Axis, ...]:
-        return tuple(
-            axis if ratio == 1 else Axis(axis.name, axis.dim * ratio)
-            for axis, ratio in zip(q, self._ratios(q), strict=True)
-        )
-
-    def check(self, check: Check, at: Places) -> None:
-        one_of(self.edge, ("drop", "zero"), "edge")
-        one_of(self.query, ("fine", "coarse"), "query")
-        same_positions(check, at, self.name, self._ratios(at.q))
-        moved = self.axes(at.names)
-        for name, (block, _, _) in zip(moved, self._steps(len(moved)), strict=True):
-            check.divides(Size.of(block), at.key(name).size, f"a block of {block} must divide {name}")
-
-    def counts(self, at: Places) -> tuple[Size, ...]:
-        return tuple(Size.of(b + 2 * h) for b, h, _ in self._steps(len(self.axes(at.names))))
-
-    def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
-        b, h, s = (fixed(number_at(v, place)) for v in (self.block, self.halo, self.stride))
-        return b * (i * s // b) - h + u
-
-    def origin(self, i: int, place: int) -> int:
-        if self.query.value == "coarse":
-            return self._coarse_origin(i, place)
-        return i * fixed(number_at(self.stride, place))
-
-    def reach(self, at: Places, axis: str) -> Reach | None:
-        moved = self.axes(at.names)
-        if axis not in moved:
-            return Reach(axis)
-        b, h, s = self._steps(len(moved))[moved.index(axis)]
-        return Reach(axis, s, -(b - s + h), b - 1 + h, False)
-
-    def _coarse_origin(self, i: int, place: int) -> int:
-        """The start of the block, and the query's number within it."""
-        b, s = (fixed(number_at(v, place)) for v in (self.block, self.stride))
-        return b * (i * s // b) + i % (b // s)
-
-    def keys(self, code: Code, x: Operand, at: Places) -> Operand:
-        ride, moved = self._split(at)
-        x, lead = self._arranged(x, at)
-        x = bound(code, x, "k")
-        last = x.order[-1]
-        text = f"{code.helper('take_taps')}({x}, {self._places(code, x, moved)}, absent=True)"
-        if len(ride) + len(moved) > 1:
-            text += f".flatten({len(lead)}, {len(lead) + len(ride) + len(moved) - 1})"
-        x = then(x, text, (*lead, GROUPS, TAP, last))
-        return then(x, f"{x.atom}[..., 0]", x.order[:-1]) if last == "@last" else x
-
-    def _places(self, code: Code, x: Operand, moved: Sequence[str]) -> str:
-        """The name of the taps of every block along all axes of a map."""
-        rows = []
-        for name, block, halo in zip(moved, per_axis(self.block, len(moved)), per_axis(self.halo, len(moved)), strict=True):
-            parts = (code.extent(x, name), code.number(block), code.number(halo), f"{x}.device")
-            rows.append(f"{code.helper('halo_taps')}({', '.join(parts)})")
-        return code.let(f"[{', '.join(rows)}]", "taps")
-
-    def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
-        if not self.gaps or len(self.axes(at.names)) < len(at.names):
-            return super().mask(code, k, at)
-        k, _ = self._arranged(k, at)
-        k = bound(code, k, "k")
-        sizes = tuple_text([code.extent(k, name) for name in at.names])
-        text = f"{code.helper('taps_inside')}({self._places(code, k, at.names)}, {sizes})"
-        if len(at.names) > 1:
-            text += f".flatten(0, {len(at.names) - 1})"
-        form = Form(self, at.names, query_sizes(code, k, at))
-        return Operand(code.let(text, "valid"), k.type, (GROUPS, TAP), where=form)
-
-    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
-        count = len(sizes)
-        blocks, halos, strides = (per_axis(v, count) for v in (self.block, self.halo, self.stride))
-        reach = [
-            Scalar(fixed(b) + 2 * fixed(h), apply("+", b.sym, apply("*", Const(2), h.sym)))
-            for b, h in zip(blocks, halos, strict=True)
-        ]
-        start = [code.number(Scalar(-fixed(h), apply("neg", h.sym))) for h in halos]
-        step = [code.number(s) for s in strides]
-        if self.query.value == "coarse" or all(fixed(s) == 1 for s in strides):
-            step = None
-        return self._bias(code, table, [code.number(r) for r in reach], centre, start=start, step=step)
-
-    def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
-        coarse = self.query.value == "coarse"
-        return tuple(
-            (Size.of((b // s - 1) * (1 if coarse else s) + h), Size.of(b + h - 1))
-            for b, h, s in self._steps(len(self.axes(at.names)))
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,12 +10,14 @@ from archc.backend.operand import ATOM, SUM, Operand
 from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach
 from archc.sizes import Size
-from archc.where.base import TAP, Form, Places, Region, bound, extents, then
+from archc.where.base import Form, Places, Region
 from archc.where.emit import logical, query_sizes, taps_of_queries, there, weights_in_form, without
 from archc.where.lines import Self, Span
+from archc.where.picked import Restricted
+from archc.where.text import TAP, bound, extents, then
 
 if TYPE_CHECKING:
-    from archc.reference.named import Run
+    from archc.reference.named import Named, Run
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,25 @@ class Union(Region):
     def shares(self) -> bool:
         return self.left.shares and self.right.shares
 
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        return self.left.tensors + self.right.tensors
+
+    def _parts(self, at: Places) -> tuple[tuple[Region, Places], tuple[Region, Places]]:
+        """Both regions, each with the tensors that it carries."""
+        mine = len(self.left.tensors)
+        return (self.left, at.carrying(at.extra[:mine])), (self.right, at.carrying(at.extra[mine:]))
+
+    def taken(self, run: Run, x: Named, at: Places) -> Iterator[tuple[Named, Named]]:
+        for part, here in self._parts(at):
+            yield from part.taken(run, x, here)
+
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         moved = {*self.left.axes(names), *self.right.axes(names)}
         return tuple(name for name in names if name in moved)
 
-    def queried(self, k: Sequence[Axis]) -> tuple[Axis, ...]:
-        return self.left.queried(k)
+    def queried(self, k: Sequence[Axis], extra: Sequence[Any] = ()) -> tuple[Axis, ...]:
+        return self.left.queried(k, extra)
 
     def keyed(self, q: Sequence[Axis]) -> tuple[Axis, ...]:
         return self.left.keyed(q)
@@ -49,61 +64,75 @@ class Union(Region):
         return self.left.gaps or self.right.gaps
 
     def check(self, check: Check, at: Places) -> None:
-        self.left.check(check, at)
-        self.right.check(check, at)
+        for part, here in self._parts(at):
+            part.check(check, here)
 
     def taps(self, at: Places) -> Size:
-        return self.left.taps(at) + self.right.taps(at)
+        left, right = (part.taps(here) for part, here in self._parts(at))
+        return left + right
 
     def reach(self, at: Places, axis: str) -> Reach | None:
-        left, right = self.left.reach(at, axis), self.right.reach(at, axis)
+        left, right = (part.reach(here, axis) for part, here in self._parts(at))
         if left is None or right is None or left.stride != right.stride:
             return None
-        return Reach(axis, left.stride, min(left.low, right.low), max(left.high, right.high), left == right and left.exact)
+        return Reach(
+            axis,
+            left.stride,
+            min(left.low, right.low),
+            max(left.high, right.high),
+            left == right and left.exact,
+        )
 
     def index(self, run: Run, at: Places) -> tuple[Any, Any]:
-        parts = [self.left.index(run, at), self.right.index(run, at)]
+        parts = [part.index(run, here) for part, here in self._parts(at)]
         return run.torch.cat([p[0] for p in parts], 1), run.torch.cat([p[1] for p in parts], 1)
 
     def count(self, code: Code, k: Operand, at: Places) -> str:
-        left, right = self.left.count(code, k, at), self.right.count(code, k, at)
+        left, right = (part.count(code, k, here) for part, here in self._parts(at))
         return str(int(left) + int(right)) if left.isdigit() and right.isdigit() else f"{left} + {right}"
 
     def scores(self, code: Code, q: Operand, k: Operand, at: Places) -> Operand:
         q, k = bound(code, q.last("C"), "q"), bound(code, k.last("C"), "k")
-        left, right = (logical(code, part.scores(code, q, k, at)) for part in (self.left, self.right))
+        left, right = (logical(code, part.scores(code, q, k, here)) for part, here in self._parts(at))
         return then(left, f"torch.cat([{left}, {right.to(left.order)}], dim=-1)", left.order)
 
     def mix(self, code: Code, w: Operand, v: Operand, at: Places) -> Operand:
         w = bound(code, logical(code, w).last(TAP), "w")
         v = bound(code, v, "v")
-        cut = self.left.count(code, v, at)
-        left = self.left.mix(code, replace(w, text=f"{w}[..., :{cut}]"), v, at)
-        right = self.right.mix(code, replace(w, text=f"{w}[..., {cut}:]"), v, at)
+        (first, at_first), (second, at_second) = self._parts(at)
+        cut = first.count(code, v, at_first)
+        left = first.mix(code, replace(w, text=f"{w}[..., :{cut}]"), v, at_first)
+        right = second.mix(code, replace(w, text=f"{w}[..., {cut}:]"), v, at_second)
         return replace(left, text=f"{left.inside(SUM)} + {right.to(left.order).inside(SUM + 1)}", binding=SUM)
 
     def look(self, code: Code, x: Operand, at: Places) -> Operand:
         x = bound(code, x)
-        left, right = self.left.look(code, x, at), self.right.look(code, x, at)
+        left, right = (part.look(code, x, here) for part, here in self._parts(at))
         return then(left, f"torch.cat([{left}, {right.to(left.order)}], dim=-1)", left.order)
 
     def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
         if not self.gaps:
             return None
         sizes = query_sizes(code, k, at)
-        parts = [there(part, code, k, at, sizes) for part in (self.left, self.right)]
-        return Operand(code.let(f"torch.cat([{', '.join(parts)}], dim=-1)", "valid"), k.type, (*at.names, TAP))
+        parts = [there(part, code, k, here, sizes) for part, here in self._parts(at)]
+        return Operand(
+            code.let(f"torch.cat([{', '.join(parts)}], dim=-1)", "valid"), k.type, (*at.names, TAP)
+        )
 
-    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
+    def bias(
+        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
+    ) -> Operand:
         table = bound(code, table, "table")
-        left, right = (logical(code, part.bias(code, table, at, sizes, centre)) for part in (self.left, self.right))
+        left, right = (
+            logical(code, part.bias(code, table, here, sizes, centre)) for part, here in self._parts(at)
+        )
         return then(left, f"torch.cat([{left}, {right.to(left.order)}], dim=-1)", left.order)
 
     def offsets(self, run: Run, at: Places) -> Any:
-        return run.torch.cat([self.left.offsets(run, at), self.right.offsets(run, at)], 2)
+        return run.torch.cat([part.offsets(run, here) for part, here in self._parts(at)], 2)
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
-        pairs = zip(self.left.span(at), self.right.span(at), strict=True)
+        pairs = zip(*(part.span(here) for part, here in self._parts(at)), strict=True)
         return tuple((Size.maximum(a, c), Size.maximum(b, d)) for (a, b), (c, d) in pairs)
 
 
@@ -111,6 +140,8 @@ def difference(left: Region, right: Region) -> Region:
     """`left - right`, brought into the form that `Difference` takes."""
     if isinstance(right, Union):
         return difference(difference(left, right.left), right.right)
+    if isinstance(left, Restricted):
+        return Restricted(difference(left.region, right), left.allowed)
     if isinstance(left, Union):
         return Union(difference(left.left, right), difference(left.right, right))
     return Difference(left, right)
@@ -135,8 +166,8 @@ class Difference(Region):
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         return self.left.axes(names)
 
-    def queried(self, k: Sequence[Axis]) -> tuple[Axis, ...]:
-        return self.left.queried(k)
+    def queried(self, k: Sequence[Axis], extra: Sequence[Any] = ()) -> tuple[Axis, ...]:
+        return self.left.queried(k, extra)
 
     def keyed(self, q: Sequence[Axis]) -> tuple[Axis, ...]:
         return self.left.keyed(q)
@@ -146,8 +177,13 @@ class Difference(Region):
         return True
 
     def check(self, check: Check, at: Places) -> None:
-        if isinstance(self.right, Difference):
-            raise OpError("what is taken away from a region cannot itself be a difference", "E0213", argument="over")
+        if isinstance(self.right, Difference) or self.left.tensors or self.right.tensors:
+            raise OpError(
+                "`-` takes plain regions: no difference on the right, no region that carries a tensor",
+                "E0213",
+                argument="over",
+                help="`R & mask` takes taps away by a mask",
+            )
         self.left.check(check, at)
         self.right.check(check, at)
 
@@ -191,7 +227,9 @@ class Difference(Region):
         if not isinstance(self.right, Self) or not isinstance(self.left, Span):
             return None
         k = bound(code, k, "k")
-        return code.let(f"torch.eye({self.left.count(code, k, at)}, dtype=torch.bool, device={k}.device)", "own")
+        return code.let(
+            f"torch.eye({self.left.count(code, k, at)}, dtype=torch.bool, device={k}.device)", "own"
+        )
 
     def scores(self, code: Code, q: Operand, k: Operand, at: Places) -> Operand:
         q, k = bound(code, q.last("C"), "q"), bound(code, k.last("C"), "k")
@@ -208,7 +246,17 @@ class Difference(Region):
         own = self._own(code, v, at)
         if own is not None and all(name in w.type for name in at.names):
             w = weights_in_form(self.left, code, w, at, ())
-            return self.left.mix(code, replace(w, text=f"{w.atom}.masked_fill({own}, 0.0)", binding=ATOM, where=Form(self.left, at.names, query_sizes(code, v, at))), v, at)
+            return self.left.mix(
+                code,
+                replace(
+                    w,
+                    text=f"{w.atom}.masked_fill({own}, 0.0)",
+                    binding=ATOM,
+                    where=Form(self.left, at.names, query_sizes(code, v, at)),
+                ),
+                v,
+                at,
+            )
         mask = Operand(self._mask(code, v, at, query_sizes(code, v, at)), v.type, (*at.names, TAP))
         w = logical(code, w)
         rest = tuple(axis for axis in w.type.axes if axis.name not in mask.order)
@@ -221,7 +269,9 @@ class Difference(Region):
         y = self.left.look(code, x, at)
         return then(y, f"{y.atom}.masked_fill(~{mask}, 0)", y.order)
 
-    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
+    def bias(
+        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
+    ) -> Operand:
         return logical(code, self.left.bias(code, table, at, sizes, centre))
 
     def offsets(self, run: Run, at: Places) -> Any:

@@ -8,9 +8,8 @@ from dataclasses import replace
 from archc.backend.operand import ATOM, PRODUCT, Operand
 from archc.ir.types import TensorType
 from archc.ops.base import Code
-from archc.where.base import (
-    GROUPS, QUERIES, TAP, Form, Places, Region, bound, extents, opened, probe, then, tuple_text,
-)  # fmt: skip
+from archc.where.base import Form, Places, Region
+from archc.where.text import GROUPS, QUERIES, TAP, bound, extents, opened, probe, then, tuple_text
 
 
 def lift(x: Operand, lead: Sequence[str], tail: int) -> Operand:
@@ -53,7 +52,9 @@ def scores(region: Region, code: Code, q: Operand, k: Operand, at: Places) -> Op
         text, binding = f"({q.atom}.unsqueeze(-2) @ {k.atom}.transpose(-2, -1)).squeeze(-2)", ATOM
     s = Operand(text, type, (*lead, *inner, TAP), binding, form)
     if mask is not None:
-        absent = f"~{mask.atom}" if QUERIES in mask.order or not region.grouped else f"~{mask.atom}.unsqueeze(-2)"
+        absent = (
+            f"~{mask.atom}" if QUERIES in mask.order or not region.grouped else f"~{mask.atom}.unsqueeze(-2)"
+        )
         s = replace(s, text=f'{s.atom}.masked_fill({absent}, float("-inf"))', binding=ATOM)
     return s
 
@@ -129,7 +130,10 @@ def spread(x: Operand, names: Sequence[str], sizes: Sequence[str]) -> Operand:
     """`x`, repeated along those of the position axes `names` that it lacks, in front of its last axis."""
     lead = tuple(name for name in x.order[:-1] if name not in names)
     x = x.to((*lead, *(name for name in names if name in x.order), x.order[-1]))
-    shape = [*["-1"] * len(lead), *("-1" if n in x.order else size for n, size in zip(names, sizes, strict=True))]
+    shape = [
+        *["-1"] * len(lead),
+        *("-1" if n in x.order else size for n, size in zip(names, sizes, strict=True)),
+    ]
     y = opened(x, (*lead, *names, x.order[-1]))
     return x if y is x else then(y, f"{y.atom}.expand({', '.join(shape)}, -1)", y.order)
 
@@ -140,7 +144,9 @@ def query_sizes(code: Code, k: Operand, at: Places) -> tuple[str, ...]:
     for size, axis in zip(extents(code, k, at.names), at.q, strict=True):
         ratio = at.key(axis.name).size.exact_div(axis.size)
         step = 1 if ratio is None or ratio.constant is None else ratio.constant
-        texts.append(size if step == 1 else str(int(size) // step) if size.isdigit() else f"({size} // {step})")
+        texts.append(
+            size if step == 1 else str(int(size) // step) if size.isdigit() else f"({size} // {step})"
+        )
     return tuple(texts)
 
 
@@ -180,15 +186,25 @@ def mix(region: Region, code: Code, w: Operand, v: Operand, at: Places) -> Opera
         tail_v, tail_w = 2 + len(middle), 1 + several + (GROUPS in w.order)
     else:
         several, middle = False, at.names
-        w = w.to((*(n for n in w.order if n not in (*at.names, TAP)), *(n for n in at.names if n in w.order), TAP))
+        w = w.to(
+            (*(n for n in w.order if n not in (*at.names, TAP)), *(n for n in at.names if n in w.order), TAP)
+        )
         tail_v, tail_w = len(at.names) + 2, 1 + len([n for n in w.order if n in at.names])
     lead = leads(w, values, tail_w, tail_v)
     # A dimension that `w` lacks in the middle has size 1 in it.
     w, values = lift(w, (*lead, *middle), 1 + several), lift(values, lead, tail_v)
     if several:
-        text, order, binding = f"{w.inside(PRODUCT)} @ {values.atom}", (*lead, *middle, QUERIES, last), PRODUCT
+        text, order, binding = (
+            f"{w.inside(PRODUCT)} @ {values.atom}",
+            (*lead, *middle, QUERIES, last),
+            PRODUCT,
+        )
     else:
-        text, order, binding = f"({w.atom}.unsqueeze(-2) @ {values.atom}).squeeze(-2)", (*lead, *middle, last), ATOM
+        text, order, binding = (
+            f"({w.atom}.unsqueeze(-2) @ {values.atom}).squeeze(-2)",
+            (*lead, *middle, last),
+            ATOM,
+        )
     y = Operand(text, v.type, order, binding)
     if not channels:
         y = then(y, f"{y.atom}.squeeze(-1)", order[:-1])

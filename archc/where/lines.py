@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.sizes import Size
-from archc.where.base import (
-    GROUPS, QUERIES, TAP, Form, Places, arrange, chosen, product_text, same_positions, then, trailing, tuple_text,
-)  # fmt: skip
+from archc.where.base import Form, Places, chosen, same_positions
 from archc.where.local import Local
+from archc.where.text import GROUPS, QUERIES, TAP, arrange, product_text, then, trailing, tuple_text
 
 if TYPE_CHECKING:
     from archc.reference.named import Run
@@ -34,8 +33,15 @@ class Span(Local):
         for axis in at.q:
             if axis.name not in moved:
                 if axis.name not in {a.name for a in at.k}:
-                    raise OpError(f"`{self.name}` stays at one {axis.name}, and the keys have no axis {axis.name}", "E0302")
-                check.equal(at.key(axis.name).size, axis.size, f"queries and keys of `{self.name}` must have the same {axis.name}")
+                    raise OpError(
+                        f"`{self.name}` stays at one {axis.name}, and the keys have no axis {axis.name}",
+                        "E0302",
+                    )
+                check.equal(
+                    at.key(axis.name).size,
+                    axis.size,
+                    f"queries and keys of `{self.name}` must have the same {axis.name}",
+                )
         if not self._spanned(at):
             raise OpError(f"`{self.name}` needs keys with a position axis", "E0302")
 
@@ -58,7 +64,9 @@ class Span(Local):
         flat = torch.zeros((), dtype=torch.long)
         for axis in at.k:
             # u where the axis is spanned, the query's own place where it is not.
-            where = len(sizes) + spanned.index(axis.name) if axis.name in spanned else at.names.index(axis.name)
+            where = (
+                len(sizes) + spanned.index(axis.name) if axis.name in spanned else at.names.index(axis.name)
+            )
             n = run.size(axis.size)
             shape = [n if i == where else 1 for i in range(len(sizes) + len(counts))]
             flat = flat * n + torch.arange(n).reshape(shape)
@@ -72,6 +80,9 @@ class Span(Local):
         return tuple((at.key(name).size - 1, at.key(name).size - 1) for name in self.axes(at.names))
 
     # ---- PyTorch
+
+    def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:
+        return f"torch.arange({size}, device={device}).expand({size}, -1)"
 
     def count(self, code: Code, k: Operand, at: Places) -> str:
         return product_text([code.extent(k, name) for name in self._spanned(at)])
@@ -117,7 +128,9 @@ class Span(Local):
         text = x.text if text == x.atom else text
         return replace(x, text=text, order=(*lead, *ride, *moved, *last), binding=binding, where=None)
 
-    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+    def relative(
+        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
+    ) -> Operand:
         parts = [str(table), tuple_text(sizes), tuple_text(sizes)] + ([f"centre={centre}"] if centre else [])
         text = f"{code.helper('relative_bias')}({', '.join(parts)})"
         if len(sizes) > 1:
@@ -146,7 +159,9 @@ class Row(Span):
 
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         if len(names) < 2:
-            raise OpError(f"`{self.name}` needs a map of at least two position axes, and has {len(names)}", "E0303")
+            raise OpError(
+                f"`{self.name}` needs a map of at least two position axes, and has {len(names)}", "E0303"
+            )
         return (names[self.place],)
 
 
@@ -186,6 +201,9 @@ class Self(Local):
     def reach(self, at: Places, axis: str) -> Reach | None:
         return Reach(axis)
 
+    def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:
+        return f"torch.arange({size}, device={device})[:, None]"
+
     def queries(self, code: Code, x: Operand, at: Places) -> Operand:
         return arrange(x, at.names, trailing(x, at.names))
 
@@ -195,9 +213,13 @@ class Self(Local):
         where = len(x.order) - len(last)
         return then(x, f"{x.atom}.unsqueeze({where})", (*x.order[:where], TAP, *last))
 
-    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+    def relative(
+        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
+    ) -> Operand:
         count = len(sizes)
-        parts = [str(table), tuple_text(["1"] * count), tuple_text(["1"] * count)] + ([f"centre={centre}"] if centre else [])
+        parts = [str(table), tuple_text(["1"] * count), tuple_text(["1"] * count)] + (
+            [f"centre={centre}"] if centre else []
+        )
         text = f"{code.helper('relative_bias')}({', '.join(parts)})"
         lead = table.order[: len(table.order) - count]
         shape = ", ".join(["-1"] * len(lead) + list(sizes) + ["1"])

@@ -44,8 +44,8 @@ def settle(edge: str | None, raw: int, size: int) -> int:
 class Local(Region):
     """A region whose taps along an axis depend on the position along that axis alone.
 
-    Subclasses say `count` (taps along an axis), `tap` (the formula), `unit` (what an offset is measured in), and
-    have the fields `edge` and `on`.
+    Subclasses say `count` (taps along an axis), `tap` (the formula), `unit` (what an offset is measured in),
+    and have the fields `edge` and `on`.
     """
 
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Local(Region):
             where, size = at.names.index(axis.name), run.size(axis.size)
             if axis.name in moved:
                 place = moved.index(axis.name)
-                grid = self._along(run, at, axis.name, lambda raw, size=size: settle(self.rule, raw, size))
+                grid = self.along(run, at, axis.name, settled=True)
                 shape = [1] * (len(sizes) + len(moved))
                 shape[where], shape[len(sizes) + place] = grid.shape
             else:
@@ -106,13 +106,22 @@ class Local(Region):
         flat, absent, zero = (t.expand(full).reshape(-1, math.prod(counts)) for t in (flat, absent, zero))
         return flat.masked_fill(absent | zero, -1), ~absent
 
-    def _along(self, run: Run, at: Places, name: str, then: Any) -> Any:
-        """`then` of every raw tap along one moved axis, as [queries, taps]."""
+    def along(self, run: Run, at: Places, name: str, settled: bool) -> Any:
+        """The taps along one moved axis, [queries, taps]: as the formula has them, or settled by the edge."""
         place = self.axes(at.names).index(name)
         queries, keys = (run.size(next(a for a in side if a.name == name).size) for side in (at.q, at.k))
         count = run.size(self.counts(at)[place])
-        rows = [[then(self.tap(run, place, (queries, keys), i, u)) for u in range(count)] for i in range(queries)]
+        rows = [[self.tap(run, place, (queries, keys), i, u) for u in range(count)] for i in range(queries)]
+        if settled:
+            rows = [[settle(self.rule, raw, keys) for raw in row] for row in rows]
         return run.torch.tensor(rows, dtype=run.torch.long).reshape(queries, count)
+
+    def steps(self, run: Run, at: Places, name: str) -> Any:
+        """The offsets along one moved axis, [queries, taps]."""
+        place = self.axes(at.names).index(name)
+        raw = self.along(run, at, name, settled=False)
+        start = run.torch.tensor([self.origin(i, place) for i in range(raw.shape[0])], dtype=run.torch.long)
+        return (raw - start[:, None]) // self.unit(run, place, run.size(at.key(name).size))
 
     def offsets(self, run: Run, at: Places) -> Any:
         torch = run.torch
@@ -121,9 +130,7 @@ class Local(Region):
         result = []
         for place, name in enumerate(moved):
             where = at.names.index(name)
-            raw = self._along(run, at, name, lambda raw: raw)
-            start = torch.tensor([self.origin(i, place) for i in range(raw.shape[0])])
-            grid = (raw - start[:, None]) // self.unit(run, place, run.size(at.key(name).size))
+            grid = self.steps(run, at, name)
             shape = [1] * (len(sizes) + len(moved))
             shape[where], shape[len(sizes) + place] = grid.shape
             result.append(grid.reshape(shape).expand(*sizes, *counts).reshape(-1, math.prod(counts)))
@@ -131,14 +138,19 @@ class Local(Region):
 
     # ---- PyTorch
 
-    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+    def relative(
+        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
+    ) -> Operand:
         """The table at the offsets of the taps, in the region's form; its offset axes lie innermost.
 
-        `sizes` are the extents of the moved axes; `centre` is a text only where it is not the middle of the table.
+        `sizes` are the extents of the moved axes; `centre` is a text only where it is not the middle of the
+        table.
         """
         raise NotImplementedError
 
-    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
+    def bias(
+        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
+    ) -> Operand:
         moved = self.axes(at.names)
         y = self.relative(code, table, at, [sizes[name] for name in moved], centre)
         if self.grouped:

@@ -10,21 +10,21 @@ from archc.backend.operand import Operand
 from archc.ir.sym import Const, Scalar, apply, const, size_of
 from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
 from archc.sizes import Size
-from archc.where.base import TAP, Places, arrange, bound, fixed, numbers, one_of, same_positions, then, trailing, tuple_text
-from archc.where.emit import query_sizes, spread
-from archc.where.local import Local
+from archc.where.base import Places, fixed, numbers, one_of, same_positions
+from archc.where.single import Single
+from archc.where.text import TAP, bound, then, tuple_text
 
 if TYPE_CHECKING:
     from archc.reference.named import Run
 
 
 @dataclass(frozen=True)
-class Neighborhood(Local):
+class Neighborhood(Single):
     """k taps around the query, d apart: k(i, u) = i + d (u - (k - 1) / 2), k odd.
 
-    `edge="shift"` moves the taps so that all of them are on the map (neighborhood attention, Hassani et al. 2023,
-    arXiv:2204.07143): with r = i mod d, q = i div d and n the number of positions with that r,
-    k(i, u) = (clip(q - k div 2, 0, n - k) + u) d + r.
+    `edge="shift"` moves the taps so that all of them are on the map (neighborhood attention, Hassani et al.
+    2023, arXiv:2204.07143): with r = i mod d, q = i div d and n the number of positions with that r, k(i, u)
+    = (clip(q - k div 2, 0, n - k) + u) d + r.
     """
 
     name: ClassVar[str] = "neighborhood"
@@ -51,7 +51,9 @@ class Neighborhood(Local):
             if self.rule == "shift":
                 check.at_least(n, d * k, f"a neighborhood of {k}, {d} apart, must fit into {name}")
             elif self.rule == "reflect":
-                check.at_least(n, d * (k // 2) + 1, f"a reflected neighborhood of {k}, {d} apart, needs that much {name}")
+                check.at_least(
+                    n, d * (k // 2) + 1, f"a reflected neighborhood of {k}, {d} apart, needs that much {name}"
+                )
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(k)) for k in numbers(self.size, len(self.axes(at.names)), "size"))
@@ -72,7 +74,9 @@ class Neighborhood(Local):
     def _numbers(self, run: Run, place: int) -> tuple[int, int]:
         """(size, dilation) along a moved axis, in this run."""
         size, dilation = run.number(self.size), run.number(self.dilation)
-        return (size[place] if isinstance(size, list) else size), (dilation[place] if isinstance(dilation, list) else dilation)
+        return (size[place] if isinstance(size, list) else size), (
+            dilation[place] if isinstance(dilation, list) else dilation
+        )
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         k, d = self._numbers(run, place)
@@ -86,41 +90,12 @@ class Neighborhood(Local):
         return self._numbers(run, place)[1]
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
-        reach = [(c.constant or 1) - 1 if self.rule == "shift" else (c.constant or 1) // 2 for c in self.counts(at)]
+        reach = [
+            (c.constant or 1) - 1 if self.rule == "shift" else (c.constant or 1) // 2 for c in self.counts(at)
+        ]
         return tuple((Size.of(r), Size.of(r)) for r in reach)
 
     # ---- PyTorch
-
-    def queries(self, code: Code, x: Operand, at: Places) -> Operand:
-        return arrange(x, at.names, trailing(x, at.names))
-
-    def keys(self, code: Code, x: Operand, at: Places) -> Operand:
-        moved = self.axes(at.names)
-        ride = tuple(name for name in at.names if name not in moved)
-        last = trailing(x, at.names)
-        x = bound(code, arrange(x, (*ride, *moved), last), "k")
-        shown = x if last else then(x, f"{x}[..., None]", (*x.order, "@last"))
-        absent = ", absent=True" if self.rule in ("drop", "zero") else ""
-        text = f"{code.helper('take_taps')}({shown}, {self.places(code, x, moved)}{absent})"
-        order = (*x.order[: len(x.order) - len(last)], TAP, *last)
-        y = then(x, text if last else f"{text}[..., 0]", order)
-        lead = tuple(name for name in x.order if name not in (*at.names, *last))
-        return y.to((*lead, *at.names, TAP, *last))
-
-    def places(self, code: Code, x: Operand, moved: Sequence[str]) -> str:
-        """The name of the taps along all axes of a map."""
-        rows = [self.rows(code, place, code.extent(x, name), f"{x}.device", len(moved)) for place, name in enumerate(moved)]
-        return code.let(f"[{', '.join(rows)}]", "taps")
-
-    def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
-        if not self.gaps:
-            return None
-        moved = self.axes(at.names)
-        k = bound(code, arrange(k, [n for n in at.names if n not in moved] + list(moved), trailing(k, at.names)), "k")
-        sizes = tuple_text([code.extent(k, name) for name in moved])
-        valid = code.let(f"{code.helper('taps_inside')}({self.places(code, k, moved)}, {sizes})", "valid")
-        mask = Operand(valid, k.type, (*moved, TAP))
-        return mask if len(moved) == len(at.names) else spread(mask, at.names, query_sizes(code, k, at))
 
     def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:
         """The text of the taps along one axis, [position, tap]."""
@@ -129,7 +104,9 @@ class Neighborhood(Local):
         parts += [f'"{self.rule}"'] if self.rule not in ("drop", "zero") else []
         return f"{code.helper('neighborhood_taps')}({', '.join(parts)})"
 
-    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
+    def relative(
+        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
+    ) -> Operand:
         moved, count = self.axes(at.names), len(sizes)
         lead = table.order[: len(table.order) - count]
         middle = [f"centre={centre}"] if centre else []

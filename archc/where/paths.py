@@ -1,20 +1,21 @@
 """Paths: orders in which a recurrence visits the positions of a map, as values of the language.
 
-A path over axes of sizes S is a bijection from 0..L-1 to S, axes slowest first. Axes that it does not name are
-batch. A path may fall into several sequences of equal length, each of which starts anew.
+A path over axes of sizes S is a bijection from 0..L-1 to S, axes slowest first. Axes that it does not name
+are batch. A path may fall into several sequences of equal length, each of which starts anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from archc.ir.sym import Scalar
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, OpError, arg, per_axis
+from archc.ops.base import Check, Code, OpError, arg
 from archc.sizes import Size
-from archc.where.base import fixed, numbers, tuple_text
+from archc.where.base import fixed, numbers
+from archc.where.text import tuple_text
 
 Position = tuple[int, ...]
 
@@ -34,11 +35,17 @@ class Path:
         """What it needs of the axes. Raises OpError, or states it through `check`."""
         axes = self.over
         if not axes:
-            raise OpError(f"`{self.name}` needs the axes it runs over", "E0302", argument="along",
-                          help=f"write `{self.name}({', '.join(a.name for a in x.positions) or 'H, W'})`")  # fmt: skip
+            raise OpError(
+                f"`{self.name}` needs the axes it runs over",
+                "E0302",
+                argument="along",
+                help=f"write `{self.name}({', '.join(a.name for a in x.positions) or 'H, W'})`",
+            )
         for name in axes:
             if name not in x:
-                raise OpError(f"`{self.name}` runs over `{name}`, and the tensor is {x}", "E0302", argument="along")
+                raise OpError(
+                    f"`{self.name}` runs over `{name}`, and the tensor is {x}", "E0302", argument="along"
+                )
         if len(set(axes)) != len(axes):
             raise OpError(f"`{self.name}` names an axis twice", "E0213", argument="along")
 
@@ -123,7 +130,9 @@ class Planar(Over):
     def check(self, check: Check, x: TensorType) -> None:
         super().check(check, x)
         if len(self.over) != 2:
-            raise OpError(f"`{self.name}` runs over two axes, and {len(self.over)} are named", "E0303", argument="along")
+            raise OpError(
+                f"`{self.name}` runs over two axes, and {len(self.over)} are named", "E0303", argument="along"
+            )
 
     def order(self, code: Code, sizes: Sequence[str], device: str) -> str:
         return f"{code.helper(self.name + '_order')}({', '.join(sizes)}, {device})"
@@ -158,7 +167,9 @@ class Cross(Over):
 
     def ways(self) -> tuple[Path, ...]:
         if len(self.over) != 2:
-            raise OpError(f"`cross` runs over two axes, and {len(self.over)} are named", "E0303", argument="along")
+            raise OpError(
+                f"`cross` runs over two axes, and {len(self.over)} are named", "E0303", argument="along"
+            )
         there, across = Raster(self.over), Raster(self.over[::-1])
         return there, Reverse(there), across, Reverse(across)
 
@@ -256,7 +267,10 @@ class Every(Blocked):
     def sequences(self, sizes: Sequence[int]) -> list[list[Position]]:
         cuts = [fixed(c) for c in self.cuts()]
         (inner,) = self.path.sequences([n // c for n, c in zip(sizes, cuts, strict=True)])
-        return [[tuple(a * c + b for a, b, c in zip(p, start, cuts, strict=True)) for p in inner] for start in row_major(cuts)]
+        return [
+            [tuple(a * c + b for a, b, c in zip(p, start, cuts, strict=True)) for p in inner]
+            for start in row_major(cuts)
+        ]
 
     def order(self, code: Code, sizes: Sequence[str], device: str) -> str:
         cuts = [code.number(c) for c in self.cuts()]

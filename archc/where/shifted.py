@@ -11,9 +11,11 @@ from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, apply
 from archc.ops.base import Check, Code, OpError, arg
 from archc.sizes import Size
-from archc.where.base import TAP, Form, Places, Region, arrange, numbers, one_of, probe, then, trailing, tuple_text
+from archc.where import emit
+from archc.where.base import Form, Places, Region, numbers, one_of
 from archc.where.emit import query_sizes
 from archc.where.local import Local
+from archc.where.text import TAP, arrange, probe, then, trailing, tuple_text
 
 if TYPE_CHECKING:
     from archc.reference.named import Run
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 class Shifted(Region):
     """R at (i + s) mod S, its taps moved back by s mod S: windows that start s positions before the map's edge.
 
-    The map is taken as a ring. `edge="drop"` takes away the taps that lie on the other side of the seam (the mask of
-    shifted windows, Liu et al. 2021, arXiv:2103.14030, where the shift is written as s = -3).
+    The map is taken as a ring. `edge="drop"` takes away the taps that lie on the other side of the seam (the
+    mask of shifted windows, Liu et al. 2021, arXiv:2103.14030, where the shift is written as s = -3).
     """
 
     name: ClassVar[str] = "shifted"
@@ -53,7 +55,11 @@ class Shifted(Region):
     def check(self, check: Check, at: Places) -> None:
         one_of(self.edge, ("wrap", "drop"), "edge")
         if not isinstance(self.region, Local) or self.region.queried(at.k) != tuple(at.k):
-            raise OpError("`shifted` takes one region that relates a map to itself, without a stride", "E0213", argument="region")
+            raise OpError(
+                "`shifted` takes one region that relates a map to itself, without a stride",
+                "E0213",
+                argument="region",
+            )
         self._shifts(len(self.axes(at.names)))
         self.region.check(check, at)
 
@@ -97,7 +103,9 @@ class Shifted(Region):
         shifts = dict(zip(moved, [run.number(s) for s in self._shifts(len(moved))], strict=True))
         sides = []
         for i in run.indices(sizes):
-            wraps = [(p + shifts.get(name, 0) % n) // n for p, n, name in zip(i, sizes, at.names, strict=True)]
+            wraps = [
+                (p + shifts.get(name, 0) % n) // n for p, n, name in zip(i, sizes, at.names, strict=True)
+            ]
             sides.append(sum(w << place for place, w in enumerate(wraps)))
         return run.torch.tensor(sides)
 
@@ -133,23 +141,33 @@ class Shifted(Region):
         return self._rolled(code, inner.merge(code, replace(x, where=inner)), form.axes, back=True)
 
     def mask(self, code: Code, k: Operand, at: Places) -> Operand | None:
-        inside = super().mask(code, k, at) if self.region.gaps else None
+        inside = emit.mask(self, code, k, at) if self.region.gaps else None
         if self.edge.value != "drop":
             return inside
         moved = self.axes(at.names)
         shifts = dict(zip(moved, (code.number(s) for s in self._shifts(len(moved))), strict=True))
         sizes = [code.extent(k, name) for name in at.names]
-        parts = (tuple_text(sizes), tuple_text([shifts.get(name, "0") for name in at.names]), f"{k.atom}.device")
+        parts = (
+            tuple_text(sizes),
+            tuple_text([shifts.get(name, "0") for name in at.names]),
+            f"{k.atom}.device",
+        )
         side = code.let(f"{code.helper('seam_sides')}({', '.join(parts)})", "side")
         queries, keys = self.queries(code, probe(side, at.q), at), self.keys(code, probe(side, at.k), at)
-        text = f"{queries.atom} == {keys.atom}.transpose(-2, -1)" if self.grouped else f"{queries.atom} == {keys.atom}[..., 0]"
+        text = (
+            f"{queries.atom} == {keys.atom}.transpose(-2, -1)"
+            if self.grouped
+            else f"{queries.atom} == {keys.atom}[..., 0]"
+        )
         if inside is not None:
             text = f"({text}) & {inside.atom}" + (".unsqueeze(-2)" if self.grouped else "")
         order = (*(name for name in queries.order if name != "C"), TAP)
         form = Form(self, at.names, query_sizes(code, k, at)) if self.grouped else None
         return Operand(code.let(text, "valid"), k.type, order, where=form)
 
-    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
+    def bias(
+        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
+    ) -> Operand:
         y = self.region.bias(code, table, at, sizes, centre)
         if isinstance(y.where, Form):
             return replace(y, where=Form(self, at.names, y.where.extents))

@@ -1,0 +1,62 @@
+"""What each command imports: checking and counting must not wait for torch, numpy or jinja2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numpy", "scipy", "safetensors", "triton", "jinja2", "networkx", "rich", "sympy")
+PROBE = """
+import json, sys
+from archc.cli import run
+code = run({arguments!r})
+print(json.dumps([code, sorted(name for name in {heavy!r} if name in sys.modules)]))
+"""
+
+
+def probe(*arguments: str) -> tuple[int, list[str]]:
+    """The exit code of a command, and which heavy packages it imported."""
+    script = PROBE.format(arguments=list(arguments), heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    code, imported = json.loads(done.stdout.splitlines()[-1])
+    return code, imported
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["--help"],
+        ["check", "van_b0"],
+        ["check", "van_b0", "--format", "json"],
+        ["flops", "van_b0", "--per", "op", "--device", "h100-sxm"],
+        ["show", "van_b0", "--stage", "graph"],
+        ["show", "van_b0", "--stage", "contract"],
+        ["show", "van_b0", "--stage", "weights"],
+        ["diff", "van_b0", "van_b1"],
+        ["explain", "E0301"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_heavy_is_imported(arguments):
+    assert probe(*arguments) == (0, [])
+
+
+def test_compiling_needs_jinja2_and_nothing_else(tmp_path):
+    assert probe("compile", "van_b0", "-o", str(tmp_path)) == (0, ["jinja2"])
+
+
+def test_a_wrong_spec_imports_nothing_heavy_either(tmp_path):
+    spec = tmp_path / "wrong.arch"
+    spec.write_text("model tiny() {\n    input x: [B, C=8, H, W]\n    output y = x |> gleu\n}\nnet = tiny()\n")
+    assert probe("check", str(spec)) == (1, [])
+
+
+def test_the_package_itself_imports_no_part_of_the_compiler():
+    script = "import sys, archc; print(sorted(name for name in sys.modules if name.startswith('archc.')))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(["archc.diagnostics", "archc.source", "archc.version"])
