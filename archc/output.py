@@ -33,7 +33,7 @@ def write_all(
     """Put every text in its place, after `accept` has seen what each file really holds; else none of them.
 
     `accept(path, text)` raises to refuse. A text is first written, in full, to a temporary file in the folder
-    of its place; only when all are there and accepted are they renamed. Raises ArchError E0911 where something
+    of its place; only when all are there and accepted are they renamed. Raises ArchError E0911 where one
     cannot be written.
     """
     staged: dict[Path, Path] = {}

@@ -1,4 +1,4 @@
-"""The pages of the error codes against what archc says: every code has one, and each example gives its code."""
+"""The pages of the error codes against what archc says: every code has one, each example gives its code."""
 
 from __future__ import annotations
 

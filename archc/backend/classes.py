@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from archc.backend.constructor import Constructor, python_type
+from archc.backend.document import WIDTH
 from archc.backend.fold import component_key
+from archc.backend.layout import lay_out
 from archc.backend.loopwriter import LoopWriter
 from archc.backend.needs import Needs
 from archc.backend.operand import Operand
-from archc.backend.python import class_name, identifier, lay_out
+from archc.backend.python import class_name, identifier, plain_text
 from archc.backend.signature import Signature, axes_text, channels_last, logical_signature
 from archc.backend.writer import ClassNames, Line, Writer, count_uses, note_names, without_unused
 from archc.ir.graph import (
@@ -188,7 +191,7 @@ class ClassWriter:
         where = self.classes.show(template.span)
         self.raw = [
             Line(0, f"class {name}(nn.Module):"),
-            *docstring(4, f"{summary}  ({where})"),
+            *docstring(4, plain_text(summary), where),
             Line(0, ""),
             *init,
             Line(0, ""),
@@ -248,7 +251,7 @@ class ClassWriter:
 
     def _kind(self, name: str) -> str:
         value = next((v for n, v in self.template.parameters if n == name), None)
-        return python_type(value)
+        return python_type(value, dict(self.template.kinds).get(name))
 
     # ---- loops
 
@@ -272,14 +275,10 @@ def _result_texts(texts: list[str], template: Template) -> list[str]:
     return texts
 
 
-def docstring(indent: int, text: str) -> list[Line]:
-    safe = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    if indent + len(safe) + 6 <= 88:
-        return [Line(indent, f'"""{safe}"""')]
-    head, _, place = safe.rpartition("  (")
-    first = head if indent + len(head) + 3 <= 88 else head[: 88 - indent - 3].rsplit(" ", 1)[0]
-    rest = head[len(first) :].strip()
-    lines = [Line(indent, f'"""{first}'), Line(0, "")]
-    if rest:
-        lines += [Line(indent, rest)]
-    return [*lines, Line(indent, f"({place}"), Line(indent, '"""')]
+def docstring(indent: int, text: str, place: str = "") -> list[Line]:
+    """A docstring of one line, or with a summary and the rest below it where it is longer."""
+    whole = f"{text}  ({place})" if place else text
+    if indent + len(whole) + 6 <= WIDTH:
+        return [Line(indent, f'"""{whole}"""')]
+    head, *rest = [*(textwrap.wrap(text, WIDTH - indent - 3) or [""]), *([f"({place})"] if place else [])]
+    return [Line(indent, f'"""{head}'), *(Line(indent, line) for line in rest), Line(indent, '"""')]

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from archc.backend.classes import ClassWriter
 
 
-def python_type(value: Scalar | None) -> str:
-    """The annotation of a constructor's parameter."""
+def python_type(value: Scalar | None, kind: str | None = None) -> str:
+    """The annotation of a constructor's parameter, from its value and, where it is declared, its kind."""
     if value is None:
         return "Any"
+    if kind in ("size", "float"):
+        return {"size": "int | Sequence[int]", "float": "float"}[kind]
     match value.value:
         case bool():
             return "bool"

@@ -15,7 +15,7 @@ from archc.backend.layout_source import DISPLAYS, OPERATORS, Survey
 
 # Slices and powers, whose spaces depend on what stands beside them, and parentheses that may be needless. All
 # else that fits is right as it is.
-_UNSURE = re.compile(r"^assert|\[:|:\S| :|[\w)\]}] ?\*\*|(?:=|\b(?:return|if|while|in)) \(")
+_UNSURE = re.compile(r"^assert|\[:|:\S| :|[\w)\]}] ?\*\*|(?:=|\b(?:return|if|elif|while|in)) \(")
 
 
 def lay_out(indent: int, text: str, comment: str = "") -> list[str]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from archc.backend.classes import Classes, ClassWriter
+from archc.backend.classes import Classes, ClassWriter, docstring
 from archc.backend.classifier import Classifier, classifier_of
-from archc.backend.constructor import Constructor, init_call
+from archc.backend.constructor import Constructor, init_call, python_type
+from archc.backend.document import WIDTH
 from archc.backend.fold import fold_constants
+from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
-from archc.backend.python import class_name, identifier, lay_out, literal, quoted
-from archc.backend.writer import Line
+from archc.backend.python import class_name, identifier, literal, plain_text, quoted
+from archc.backend.writer import Line, negated
 from archc.contract import Contract
 from archc.ir.graph import InitRule, Template, WeightEntry
 from archc.ir.program import Program
-from archc.ir.sym import Const, Scalar, Sym, Var, plain
+from archc.ir.sym import Const, Sym, Var, plain
 from archc.resources import folder
 from archc.source import Span
 from archc.version import __version__
@@ -82,8 +85,9 @@ class _File:
         body = "\n\n\n".join(parts)
         exports = ", ".join(quoted(n) for n in sorted({self.model_name, identifier(self.program.name)}))
         text = environment.get_template("module.py.j2").render(
-            version=__version__, spec=_plain(_base(self.program.source.name)), hash=spec_hash(self.program)[:16],
-            doc=_plain(self.program.doc.strip().split("\n")[0]) or self.program.name, facts=self._facts(),
+            version=__version__, spec=plain_text(_base(self.program.source.name)), hash=spec_hash(self.program)[:16],
+            doc="\n".join(textwrap.wrap(plain_text(self.program.doc.strip().split("\n")[0]) or self.program.name, WIDTH - 3)),
+            facts=self._facts(),
             imports=self._imports(body), exports=exports, parts=parts,
         )  # fmt: skip
         return text.rstrip("\n") + "\n"
@@ -101,7 +105,7 @@ class _File:
             values = o.value if isinstance(o.value, tuple) else (o.value,)
             lines.append(f"Output {o.name}: {', '.join(str(v.type) for v in values)}")
         lines += [f"Needs  {text}" for text in self.contract.describe()]
-        return [_plain(line)[:88] for line in lines]
+        return [part for line in lines for part in textwrap.wrap(plain_text(line), WIDTH, subsequent_indent=" " * 8) or [""]]
 
     def _imports(self, body: str) -> list[str]:
         lines = []
@@ -139,7 +143,7 @@ class _File:
             forward = self._forward(writer)
         init = self._init(writer)
         rules = self._init_weights()
-        doc = [Line(4, f'"""{_plain(program.doc.strip().split(chr(10))[0])[:80] or program.model}"""')]
+        doc = docstring(4, plain_text(program.doc.strip().split("\n")[0]) or program.model)
         lines = [Line(0, f"class {self.model_name}(nn.Module):"), *doc, Line(0, ""), *init, *rules, *methods, Line(0, ""), *forward]
         return [text for line in lines for text in (lay_out(line.indent, line.text, line.comment) if line.text else [""])]
 
@@ -159,17 +163,21 @@ class _File:
                 if str(axis.size) in self.contract.symbols and str(axis.size) not in sizes:
                     sizes[str(axis.size)] = f"{identifier(i.name)}.shape[{at}]"
         lines = []
-        pad = 8
+        built = ""
         if self.sensitive:
-            built = " and ".join(f"self.{identifier(p)} == {literal(_tuple(plain(dict(self.program.parameters)[p])))}" for p in self.sensitive)
-            lines.append(Line(pad, f"if {built}:", "what these sizes were solved for"))
-            pad += 4
+            # The sizes were solved for these values; with others, what is used checks itself.
+            built = " and ".join(
+                f"self.{identifier(p)} == {literal(_tuple(plain(dict(self.program.parameters)[p])))}" for p in self.sensitive
+            )
         for r in requirements:
             condition = r.condition(sizes)
             shown = ", ".join(f"{name} = {{{sizes[name]}}}" for name in r.symbols if name in sizes)
-            message = _plain(f"{self.program.name} needs {r.describe()}").replace("{", "{{").replace("}", "}}")
-            lines.append(Line(pad, f"if not ({condition}):"))
-            lines.append(Line(pad + 4, f'raise ValueError(f"{_escape(message)}; got {shown}")'))
+            message = plain_text(f"{self.program.name} needs {r.describe()}").replace("{", "{{").replace("}", "}}")
+            test = negated(condition)
+            if built:
+                test = f"{built} and {f'({test})' if ' or ' in test else test}"
+            lines.append(Line(8, f"if {test}:"))
+            lines.append(Line(12, f'raise ValueError(f"{_escape(message)}; got {shown}")'))
         return lines
 
     # ---- constructor
@@ -190,7 +198,7 @@ class _File:
         defaults, kinds = self._defaults(), dict(program.kinds)
         arguments = []
         for name, value in declared:
-            kind = _annotation(kinds.get(name), value)
+            kind = python_type(value, kinds.get(name))
             arguments.append(f"{identifier(name)}: {kind} = {literal(_tuple(defaults[name]))}")
         head = f"def __init__(self, {', '.join(arguments)}) -> None:" if arguments else "def __init__(self) -> None:"
         lines = [Line(4, head), Line(8, "super().__init__()"), *kept, *construct.let_lines(), *body, *extra]
@@ -237,12 +245,14 @@ class _File:
             op = OPERATIONS.get(owner)
             kinds = op.classes if op is not None else (class_name(owner),)
             test = kinds[0] if len(kinds) == 1 else f"({', '.join(kinds)})"
-            lines.append(Line(pad + 4, f"{'if' if number == 0 else 'elif'} isinstance(module, {test}):"))
-            for rule in (r for r in rules if r.owner == owner):
+            own = [r for r in rules if r.owner == owner]
+            optional = "" if any(r.weight != "bias" for r in own) else " and module.bias is not None"
+            lines.append(Line(pad + 4, f"{'if' if number == 0 else 'elif'} isinstance(module, {test}){optional}:"))
+            for rule in own:
                 target = f"module.{identifier(rule.weight)}"
                 args = [self._rule_text(a, owner, op) for a in rule.args]
                 call = init_call(rule.kind, target, args)
-                if rule.weight == "bias":
+                if rule.weight == "bias" and not optional:
                     lines.append(Line(pad + 8, f"if {target} is not None:"))
                     lines.append(Line(pad + 12, call))
                 else:
@@ -267,8 +277,9 @@ class _File:
     def _factory(self) -> list[str]:
         name = identifier(self.program.name)
         lines = lay_out(0, f"def {name}(**overrides: Any) -> {self.model_name}:")
-        doc = f"{self.program.name}, with any parameter of `{self.model_name}` overridden by keyword."
-        return [*lines, f'    """{_plain(doc)}"""', f"    return {self.model_name}(**overrides)"]
+        doc = docstring(4, f"{self.program.name}; keywords override the parameters of the class.")
+        shown = [text for line in doc for text in lay_out(line.indent, line.text)]
+        return [*lines, *shown, f"    return {self.model_name}(**overrides)"]
 
 
 def _distinct(rules: tuple[InitRule, ...]) -> tuple[InitRule, ...]:
@@ -281,12 +292,6 @@ def no_decay(template: Template) -> list[str]:
     return [e.weight.name for e in template.entries if isinstance(e, WeightEntry) and not e.weight.decay]
 
 
-def _annotation(kind: str | None, value: Scalar) -> str:
-    from archc.backend.constructor import python_type
-
-    return "int | Sequence[int]" if kind == "size" else "float" if kind == "float" else python_type(value)
-
-
 def _tuple(value: Any) -> Any:
     return tuple(_tuple(v) for v in value) if isinstance(value, list) else value
 
@@ -297,12 +302,6 @@ def _show(span: Span) -> str:
 
 def _base(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
-
-
-def _plain(text: str) -> str:
-    """Text from a spec as it may stand in a docstring or comment: printable ASCII, no quotes that end it."""
-    safe = "".join(c if " " <= c <= "~" else "?" for c in text)
-    return safe.replace("\\", "/").replace('"""', "'''").rstrip('"')
 
 
 def _escape(text: str) -> str:

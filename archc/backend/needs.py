@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 
-from archc.backend.python import Expressions, identifier, lay_out
+from archc.backend.layout import lay_out
+from archc.backend.python import Expressions, identifier
 from archc.ir.sym import Extent, FnDef, Var
 from archc.resources import folder
 

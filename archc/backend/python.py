@@ -122,3 +122,9 @@ def class_name(name: str) -> str:
         return name.upper()
     made = "".join(word[0].upper() + word[1:] for word in words) or "Module"
     return f"_{made}" if made[0].isdigit() else made
+
+
+def plain_text(text: str) -> str:
+    """Text from a spec as it may stand in a docstring or comment: printable ASCII, no quotes that end it."""
+    safe = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return safe.replace("\\", "/").replace('"""', "'''").rstrip('"')

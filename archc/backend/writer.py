@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
 from archc.backend.operand import Operand
-from archc.backend.python import Expressions, identifier, lay_out, literal
+from archc.backend.python import Expressions, identifier, literal
 from archc.ir.graph import Apply, Assign, Branch, Call, Merge, Relabel, Repeat, Statement, Value
 from archc.ir.sym import Const, Extent, Scalar, Sym, Var, substitute
 from archc.ir.types import Dim, TensorType
@@ -433,6 +434,8 @@ class Writer:
 def negated(condition: str) -> str:
     if condition.startswith("not ") or re.fullmatch(r"[\w.]+", condition):
         return condition[4:] if condition.startswith("not ") else f"not {condition}"
+    if condition.count(" in (") == 1 and " and " not in condition and " or " not in condition:
+        return condition.replace(" in (", " not in (")
     for a, b in ((" == ", " != "), (" is not ", " is "), (" != ", " == "), (" >= ", " < "), (" <= ", " > ")):
         if condition.count(a) == 1 and " and " not in condition and " or " not in condition:
             return condition.replace(a, b)

@@ -96,7 +96,7 @@ def bind_fields(
     op: type[Op], positional: list[Arg], keywords: list[Arg], operands: dict[str, Any], given: dict[str, Any],
     span: Span,
 ) -> None:  # fmt: skip
-    first = next((t for v in operands.values() for t in tensors_in(v)), None)
+    tensors = [t for v in operands.values() for t in tensors_in(v)]
     fields = parameters(op)
     queue = [p for p in fields if p.kind != "sizes" and p.name not in {k.keyword for k in keywords} and p.name not in operands and p.name not in given]
     for a in positional:
@@ -104,17 +104,17 @@ def bind_fields(
             raise fail("E0205", f"`{op.name}` takes fewer arguments", a.span, "one too many", helps=(f"signature: {signature(op)}",))
         target = queue[0]
         if target.kind == "axes":
-            given[target.name] = (*given.get(target.name, ()), *_axes(a, first, op))
+            given[target.name] = (*given.get(target.name, ()), *_axes(a, tensors, op))
             continue
         queue.pop(0)
-        given[target.name] = _field(op, target, a, first)
+        given[target.name] = _field(op, target, a, tensors)
     sizes = next((p for p in fields if p.kind == "sizes"), None)
     for a in keywords:
         target = next((p for p in fields if p.name == a.keyword and p.kind != "sizes"), None)
         if target is not None:
-            given[target.name] = _axes(a, first, op) if target.kind == "axes" else _field(op, target, a, first)
+            given[target.name] = _axes(a, tensors, op) if target.kind == "axes" else _field(op, target, a, tensors)
         elif sizes is not None and a.keyword is not None:
-            given.setdefault(sizes.name, {})[a.keyword] = _field(op, Parameter(a.keyword, "any"), a, first)
+            given.setdefault(sizes.name, {})[a.keyword] = _field(op, Parameter(a.keyword, "any"), a, tensors)
         else:
             legal = [p.name for p in fields if p.kind != "sizes"]
             raise fail("E0203", f"`{op.name}` has no argument `{a.keyword}`", a.span, "unknown argument",
@@ -124,36 +124,37 @@ def bind_fields(
             raise fail("E0204", f"`{op.name}` needs `{p.name}`", span, helps=(f"signature: {signature(op)}",))
 
 
-def _axes(a: Arg, first: Value | None, op: type[Op]) -> tuple[str, ...]:
+def _axes(a: Arg, tensors: list[Value], op: type[Op]) -> tuple[str, ...]:
     if a.names:
-        return tuple(_axis(Arg(None, None, name, (), a.span), first, op) for name in a.names)
-    if a.axis == "positions" and first is not None and "positions" not in first.type:
-        return tuple(axis.name for axis in first.type.positions)
-    return (_axis(a, first, op),)
+        return tuple(_axis(Arg(None, None, name, (), a.span), tensors, op) for name in a.names)
+    if a.axis == "positions" and tensors and "positions" not in tensors[0].type:
+        return tuple(axis.name for axis in tensors[0].type.positions)
+    return (_axis(a, tensors, op),)
 
 
-def _axis(a: Arg, first: Value | None, op: type[Op]) -> str:
-    if a.axis is not None and (first is None or a.axis in first.type):
+def _axis(a: Arg, tensors: list[Value], op: type[Op]) -> str:
+    if a.axis is not None and (not tensors or any(a.axis in t.type for t in tensors)):
         return a.axis
     if isinstance(a.value, Scalar) and isinstance(a.value.value, str):
         return a.value.value
     if a.axis is not None:
-        new_axis_ok = getattr(op, "makes_axis", False)
-        if new_axis_ok or first is None:
+        if getattr(op, "makes_axis", False):
             return a.axis
+        first = tensors[0]
         raise fail("E0302", f"the operand of `{op.name}` has no axis `{a.axis}`: it is {first.type}", a.span, "no such axis",
                    helps=did_you_mean(a.axis, first.type.names))  # fmt: skip
     raise fail("E0206", f"the name of an axis is needed here, and this is {kind_of(a.value)}", a.span)
 
 
-def _field(op: type[Op], p: Parameter, a: Arg, first: Value | None) -> Any:
+def _field(op: type[Op], p: Parameter, a: Arg, tensors: list[Value]) -> Any:
     value = unwrap(a.value)
     if p.kind == "axis":
-        return _axis(a, first, op)
+        return _axis(a, tensors, op)
     if value is None and a.axis is not None:
-        if p.kind == "any" and first is not None and a.axis in first.type:
+        names = [n for t in tensors for n in t.type.names]
+        if p.kind == "any" and a.axis in names:
             return a.axis
-        known = [*OPERATIONS, *(first.type.names if first is not None else ())]
+        known = [*OPERATIONS, *names]
         raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name", helps=did_you_mean(a.axis, known))
     if p.kind == "region" and not isinstance(value, Region):
         raise fail("E0206", f"`{op.name}` needs a region for `{p.name}`, and this is {kind_of(value)}", a.span,

@@ -164,6 +164,7 @@ class Frame:
     owned: set[int] = field(default_factory=set)
     inits: list[InitRule] = field(default_factory=list)
     parameters: dict[str, Scalar] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     phi_names: set[str] = field(default_factory=set)
     retyped: dict[int, TensorType] = field(default_factory=dict)
     called: dict[int, str] = field(default_factory=dict)  # the author's names for what a turn reads

@@ -269,7 +269,7 @@ class _Turns:
             made = Template(
                 frame.name, "turn", "", tuple(scalars.items()), tuple(inside for _, inside in frame.inputs),
                 tuple(inside for inside, _ in frame.outputs), tuple(frame.body), tuple(frame.level.entries),
-                self.statement.span, tuple(frame.inits),
+                self.statement.span, tuple(frame.inits), (), tuple(self._kinds().items()),
             )  # fmt: skip
             templates.append(made)
             calls_made.append(Call(
@@ -307,6 +307,12 @@ class _Turns:
                 )
             elif isinstance(existing, ChildEntry) and templates:
                 level.entries[i] = completed(existing, templates[0])
+
+    def _kinds(self) -> dict[str, str]:
+        around: Frame | None = self._frame
+        while around is not None and not around.kinds:
+            around = around.parent
+        return around.kinds if around is not None else {}
 
     def _turn_scalars(self, number: int) -> dict[str, Scalar]:
         """The numbers that a turn may read: those of the component around it, its own variables, changing sizes."""

@@ -16,7 +16,7 @@ from archc.elaborate.loader import BindingRef, Library
 from archc.elaborate.modules import EntryRef, entry_template
 from archc.elaborate.owned import init_rule
 from archc.elaborate.statements import run_statements
-from archc.elaborate.templates import doc_of, finish, lift
+from archc.elaborate.templates import doc_of, finish, kinds_of, lift
 from archc.elaborate.values import POISON, ComponentRef, FileNames, Many, Poison
 from archc.ir.graph import Value
 from archc.ir.program import EntryPoint, Input, Output, Program
@@ -284,6 +284,7 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
         taken: dict[str, Any] = {}
         scope.env[p.name] = lift(value, p.name, passed, taken)
     frame.parameters = dict(passed)
+    frame.kinds = kinds_of(ref)
     run_statements(ref.tree.body, scope)
     for fact in chosen.facts:
         match fact:
@@ -307,7 +308,7 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
     doc = next((item.text for item in ref.file.file.items if isinstance(item, tree.Doc)), "")
     return Program(
         chosen.name, ref.tree.name, root.doc or doc, source, library.sources, chosen.span, root, tuple(passed),
-        tuple((p.name, p.type.span.text) for p in ref.tree.parameters),
+        tuple(frame.kinds.items()),
         tuple(model.inputs), tuple(model.outputs), tuple(model.entries), tuple(session.symbols),
         tuple(session.obligations.values()), tuple(model.claims), tuple(model.rules), tuple(model.matches),
     )  # fmt: skip

@@ -234,7 +234,7 @@ def _build(
 ) -> Template | None:  # fmt: skip
     """Elaborate a component into a template of its own; None where it has errors, which are reported."""
     for adopt in (True, False):
-        frame = Frame(scope.session, ref.tree.name, level=Level(adopt=adopt), parameters=dict(passed))
+        frame = Frame(scope.session, ref.tree.name, level=Level(adopt=adopt), parameters=dict(passed), kinds=kinds_of(ref))
         inner = Scope(frame, ref.file, dict(env), ref.tree, "", model=scope.model)
         late: list[Any] = []
         ordered: list[Value] = []
@@ -274,6 +274,11 @@ def _copy_list(value: Any, p: tree.Parameter, frame: Frame, ordered: list[Value]
     return value
 
 
+def kinds_of(ref: ComponentRef) -> dict[str, str]:
+    """The declared kind of each parameter, as the spec writes it."""
+    return {p.name: p.type.span.text for p in ref.tree.parameters}
+
+
 def doc_of(body: tuple[tree.Statement, ...]) -> str:
     return next((s.text for s in body if isinstance(s, tree.Doc)), "")
 
@@ -305,4 +310,5 @@ def finish(
     return Template(
         name, role, doc, passed, tuple(inputs), tuple(outputs), tuple(frame.body), tuple(frame.level.entries), span,
         tuple(frame.inits), tuple(s[1:] if s[0] == -1 else (s[0], -2) for s in shape) if nested else (),
+        tuple(frame.kinds.items()),
     )  # fmt: skip

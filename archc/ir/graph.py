@@ -210,6 +210,8 @@ class Template:
     span: Span
     inits: tuple[InitRule, ...] = ()
     lists: tuple[tuple[int, ...], ...] = ()
+    # The declared kinds of the parameters that a spec declares: `int`, `size`, `list[int]` ...
+    kinds: tuple[tuple[str, str], ...] = ()
 
     @property
     def unit(self) -> OpEntry | ChildEntry | None:

@@ -82,6 +82,10 @@ class Binary(Op):
         """The expression of two aligned sides."""
         return f"{left.inside(self.binding)} {self.symbol} {right.inside(self.binding + 1)}"
 
+    def written(self, left: Operand, right: Operand, dtype: str) -> tuple[str, int]:
+        """The expression for a result of an element type, and how tightly it binds."""
+        return self.write(left, right), self.binding
+
     def torch(self, code: Code, *xs: Operand) -> Operand:
         met = meet(code, xs)
         a, b = self.sides(met)
@@ -92,8 +96,9 @@ class Binary(Op):
             text = code.number(given)
             return Operand(text, met[0].type, (), binding_of(text))
 
-        text = self.write(side(a), side(b))
-        return Operand(text, result_type(self, *xs), met[0].order, self.binding, met[0].where)
+        result = result_type(self, *xs)
+        text, binding = self.written(side(a), side(b), result.dtype)
+        return Operand(text, result, met[0].order, binding, met[0].where)
 
     def reference(self, run: Run, *xs: Named) -> Named:
         tensors, names = run.align(*xs)
@@ -131,11 +136,23 @@ class Divide(Binary):
         return "real numbers", "write `//` for whole numbers, or `cast(x, float)` first"
 
 
+def quotient(torch: Any, a: Any, b: Any) -> Any:
+    """a / b rounded down."""
+    real = any(torch.is_tensor(side) and side.is_floating_point() for side in (a, b))
+    return torch.floor(a / b) if real else a // b
+
+
 @dataclass(frozen=True)
 class WholeDivision(Binary):
     """`//` and `%`: the quotient rounds down, the remainder has the sign of the divisor."""
 
     binding: ClassVar[int] = PRODUCT
+
+    def written(self, left: Operand, right: Operand, dtype: str) -> tuple[str, int]:
+        if self.operator == "//" and dtype == "float":
+            # Torch's `//` has no gradient.
+            return f"({left.inside(PRODUCT)} / {right.inside(PRODUCT + 1)}).floor()", ATOM
+        return super().written(left, right, dtype)
 
     def infer(self, check: Check, *xs: TensorType) -> tuple[TensorType, ...]:
         if self.right is not None and self.right.value == 0:

@@ -82,7 +82,8 @@ class Where(Op):
             for axis in x.axes:
                 if axis.name not in largest:
                     raise OpError(
-                        f"`where` of {', '.join(map(str, (c, *xs)))}: {axis.name} is not an axis of {largest}",
+                        f"`where` of {', '.join(map(str, (c, *xs)))}: "
+                        f"{axis.name} is not an axis of {largest}",
                         "E0301",
                         help="the axes of all must lie within those of the largest; `expand` adds one",
                     )
@@ -143,7 +144,7 @@ def number_text(code: Code, value: Scalar, dtype: str) -> str:
 
 @dataclass(frozen=True)
 class Gather(Op):
-    """x read at computed places along an axis: shared axes align, the axis is replaced by the index's own axes.
+    """x read at computed places along an axis: shared axes align, the axis becomes the index's own axes.
 
     The result has the axes of x, with what the index has besides in place of `axis` (or `axis` itself, at the
     index's size). Every index must lie within the axis.
@@ -187,8 +188,7 @@ class Gather(Op):
         new = tuple(n for n in index.order if n not in shared)
         x, index = x.to((*shared, self.axis, *rest)), index.to((*shared, *new))
         if not shared:
-            text = f"{x.atom}[{index}]" if len(new) != 0 else f"{x.atom}[{index}]"
-            return Operand(text, type, (*new, *rest))
+            return Operand(f"{x.atom}[{index}]", type, (*new, *rest))
         # The shared axes pair up; the index has one flat axis of its own.
         flat, unfold = index.atom, ""
         if len(new) > 1:

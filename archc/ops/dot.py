@@ -98,7 +98,7 @@ class Dot(Op):
         return Operand(f'torch.einsum("{sides[0]},{sides[1]}->{sides[2]}", {a}, {b})', type, order)
 
     def _matmul(self, a: Operand, b: Operand) -> Operand | None:
-        """`a @ b` where the operands share leading axes in one order, sum one axis, and have one further axis each."""
+        """`a @ b` where both share leading axes in one order, sum one axis, and have one more axis each."""
         if len(self.axes) != 1:
             return None
         (summed,) = self.axes

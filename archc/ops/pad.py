@@ -104,7 +104,7 @@ class Pad(Layout):
             all(name in x.order[-2:] for name in ends) and len(x.order) in (3, 4)
         ):
             return replace(self._whole(code, x, ends), type=type)
-        # torch pads in these modes only the last axes of tensors of some ranks: one gather for each axis does all.
+        # In these modes torch pads only the last axes, and of some ranks: one gather for each axis does all.
         for name, (before, behind) in ends.items():
             parts = (code.extent(x, name), code.number(before), code.number(behind), f'"{self.mode.value}"')
             at = x.at(name)

@@ -12,7 +12,7 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
 from archc.sizes import Size
 from archc.where.paths import Cross, Path, Reverse, unfold
-from archc.where.text import Once, bound, extents, opened, tuple_text
+from archc.where.text import bound, extents, once, opened, tuple_text
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -54,7 +54,7 @@ class Recur(Op):
         for axis in decay.axes:
             if axis.name not in update and not (self.several and axis.name == WAY):
                 raise OpError(
-                    f"the axes of the decay must be among those of the update: {axis.name} of {decay} is not in "
+                    f"the decay has the axes of the update, or fewer: {axis.name} of {decay} is not in "
                     f"{update}",
                     "E0301",
                 )
@@ -89,7 +89,7 @@ class Recur(Op):
     # ---- PyTorch
 
     def torch(self, code: Code, decay: Operand, update: Operand) -> Operand:
-        code = Once(code)
+        code = once(code)
         decay, update = decay.merged(code), update.merged(code)
         type = result_type(self, decay, update)
         if not self.several:
@@ -153,12 +153,12 @@ def _way(x: Operand, number: int) -> Operand:
 
 def _scan(code: Code, path: Path, decay: Operand, update: Operand) -> Operand:
     """The call of the helper for one path, on the path's axes folded into one."""
-    reverse = isinstance(path, Reverse) and path.path.plain
-    if reverse:
-        path = path.path
+    reverse = False
+    if isinstance(path, Reverse) and path.path.plain:
+        path, reverse = path.path, True
     over = path.over
     update = _together(update, over)
-    sizes: tuple[str, ...] = ()
+    sizes = tuple[str, ...]()
     if len(over) > 1 or not path.plain:
         update = bound(code, update, "update")
         sizes = extents(code, update, over)
@@ -193,7 +193,7 @@ def _together(x: Operand, over: tuple[str, ...]) -> Operand:
 
 
 def _aligned(decay: Operand, update: Operand, over: tuple[str, ...], sizes: tuple[str, ...]) -> Operand:
-    """`decay` in the order of `update`, with size 1 along the axes it lacks; along the path all of them or none."""
+    """`decay` in the order of `update`, with size 1 where it lacks an axis; along the path, all or none."""
     x = opened(decay.to(tuple(name for name in update.order if name in decay.order)), update.order)
     some = [name for name in over if name in decay.order]
     if some and len(some) < len(over):

@@ -40,7 +40,7 @@ def ranked(run: Run, data: Any, descending: bool) -> Any:
 
 @dataclass(frozen=True)
 class TopK(Op):
-    """The k greatest values along an axis, greatest first, and their places; of equals the lowest place comes first."""
+    """The k greatest values along an axis, greatest first, and their places; ties by the lowest place."""
 
     name: ClassVar[str] = "top_k"
     saves: ClassVar[str] = "index"

@@ -293,7 +293,8 @@ class Rearrange(Op):
 
     def reference(self, run: Run, x: Named) -> Named:
         left, right = parse(self.pattern.value)
-        data, names = x.data, list(x.names)
+        data = x.data
+        names: list[Any] = list(x.names)
         first = min((names.index(name) for name, _ in left), default=0)
         front = names[:first]
         for name, parts in left:
@@ -322,7 +323,7 @@ class Rearrange(Op):
 
 
 def _adjacent(x: Operand, runs: Sequence[list[str]], wanted: tuple[str, ...]) -> Operand:
-    """`x` with every run of axes adjacent and in order: as it lies where it already is so, else as `wanted`."""
+    """`x` with every run of axes adjacent and in order: as it lies where that is so, else as `wanted`."""
     for run in runs:
         at = x.order.index(run[0])
         if list(x.order[at : at + len(run)]) != run:

@@ -1,4 +1,4 @@
-"""Where times how: scores and sums over the taps of a region, its taps, its validity, and biases by offset."""
+"""Where times how: scores and sums over the taps of a region, the taps themselves, and which are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, numeric, result_type
 from archc.sizes import Size
 from archc.where.base import Places
-from archc.where.text import TAP, Once, extents
+from archc.where.text import TAP, extents, once
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -64,7 +64,7 @@ def placed(x: TensorType, at: Places) -> tuple[Axis, ...]:
 
 
 def carried(check: Check, extra: Sequence[TensorType], result: TensorType) -> TensorType:
-    """The result type, checked: what rides along in a tensor that the region carries rides along in the result too."""
+    """The result type, checked: what rides along in a tensor of the region rides along in the result too."""
     for tensor in extra:
         for name in riding(tensor, TAP):
             if name not in result:
@@ -146,7 +146,7 @@ class Correlate(Over, Op):
         )
 
     def torch(self, code: Code, q: Operand, k: Operand, *extra: Operand) -> Operand:
-        type, code = result_type(self, q, k, *extra), Once(code)
+        type, code = result_type(self, q, k, *extra), once(code)
         q, k = q.merged(code), k.merged(code)
         s = self.over.scores(code, q, k, self.places(q.type.positions, k.type.positions, extra))
         return replace(s, type=type)
@@ -220,7 +220,7 @@ class Aggregate(Over, Op):
         return Reach(axis) if operand == 0 else reach_of(self.over, self._at(xs[0], xs[1], xs[2:]), axis)
 
     def torch(self, code: Code, w: Operand, v: Operand, *extra: Operand) -> Operand:
-        type, code = result_type(self, w, v, *extra), Once(code)
+        type, code = result_type(self, w, v, *extra), once(code)
         y = self.over.mix(code, w, v.merged(code), self._at(w.type, v.type, extra))
         return replace(y, type=type)
 
@@ -265,7 +265,7 @@ class Look(Over, Op):
         return reach_of(self.over, self._at(xs[0], xs[1:]), axis)
 
     def torch(self, code: Code, x: Operand, *extra: Operand) -> Operand:
-        y = self.over.look(Once(code), x.merged(code), self._at(x.type, extra))
+        y = self.over.look(once(code), x.merged(code), self._at(x.type, extra))
         return replace(y, type=result_type(self, x, *extra))
 
     def reference(self, run: Run, x: Named, *extra: Named) -> Named:
@@ -287,7 +287,7 @@ class Valid(Over, Op):
     saves: ClassVar[str] = ""
     deferred: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
-        "x: [B, C=4, H, W] -> look(x, neighborhood(3)) * cast(valid(neighborhood(3)), float)",
+        "x: [B, C=4, H, W] -> look(x, neighborhood(3)) * cast(valid(neighborhood(3), like=x), float)",
     )
     over: Any = arg("region")
 
@@ -313,7 +313,7 @@ class Valid(Over, Op):
         from archc.where.emit import validity
 
         at = self._at(like.type, extra)
-        code = Once(code)
+        code = once(code)
         y = validity(self.over, code, like, at, like_extents(code, like, at.names))
         return replace(y, type=result_type(self, like, *extra))
 

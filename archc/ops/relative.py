@@ -13,7 +13,7 @@ from archc.ops.checks import result_type, whole
 from archc.ops.region import Over, like_extents, no_taps, tap_axis
 from archc.sizes import Size
 from archc.where.base import Places
-from archc.where.text import TAP, Once
+from archc.where.text import TAP, once
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -34,7 +34,7 @@ class Relative(Over, Op):
     saves: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = (
         "s: [B, heads=2, H, W, tap=9], t: [heads=2, dy=5, dx=5] -> s + relative(t, window(3))",
-        's: [B, heads=2, H, W, tap=9], t: [heads=2, dy=5, dx=5] -> s + relative(t, neighborhood(3, dilation=2, edge="shift"))',
+        's: [B, H, W, tap=9], t: [dy=5, dx=5] -> s + relative(t, neighborhood(3, dilation=2, edge="shift"))',
         "s: [B, H, W, tap=16], t: [dy=9, dx=9] -> s + relative(t, halo(2, 1), centre=4)",
     )
     over: Any = arg("region")
@@ -100,7 +100,7 @@ class Relative(Over, Op):
         return Reach(axis)
 
     def torch(self, code: Code, table: Operand, like: Operand, *extra: Operand) -> Operand:
-        at, code = self._at(like.type, extra), Once(code)
+        at, code = self._at(like.type, extra), once(code)
         table = table.last(*self._offsets(table.type, at))
         centre = None if self.centre is None else code.number(self.centre)
         y = self.over.bias(code, table, at, like_extents(code, like, at.names), centre)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.ir.sym import Scalar
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg, need
 from archc.ops.checks import result_type, shown
@@ -43,9 +44,9 @@ class Rename(Op):
         mapping = {}
         for old, new in self.names.items():
             need(x, old, "`rename`")
-            value = new if isinstance(new, str) else new.value
+            value = new.value if isinstance(new, Scalar) else None
             if not isinstance(value, str):
-                said = new if isinstance(new, str) else shown(new)
+                said = shown(new) if isinstance(new, Scalar) else "something else"
                 raise OpError(
                     f"the new name of `{old}` is a string, and this is {said}", "E0213", argument=old
                 )
@@ -71,7 +72,5 @@ class Rename(Op):
         return replace(x, type=result_type(self, x), order=tuple(mapping.get(name, name) for name in x.order))
 
     def reference(self, run: Run, x: Named) -> Named:
-        mapping = {
-            old: run.number(new) if not isinstance(new, str) else new for old, new in self.names.items()
-        }
+        mapping = {old: run.number(new) for old, new in self.names.items()}
         return run.named(x.data, (mapping.get(name, name) for name in x.names))

@@ -77,7 +77,7 @@ class Index(Layout):
 
 @dataclass(frozen=True)
 class Full(Layout):
-    """One value everywhere, with the axes given by name or those of `like`. Its element type is that of the value."""
+    """One value everywhere, with the axes given by name or those of `like`; of the value's element type."""
 
     name: ClassVar[str] = "full"
     operands: ClassVar[str] = "like?"
@@ -141,7 +141,7 @@ class Full(Layout):
 
 @dataclass(frozen=True)
 class Expand(Layout):
-    """The same tensor for every place along new axes, which come first in the order given. Nothing is copied."""
+    """The same tensor for every place along new axes, which come first, in the order given."""
 
     name: ClassVar[str] = "expand"
     examples: ClassVar[tuple[str, ...]] = (

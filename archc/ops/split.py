@@ -125,7 +125,7 @@ class Split(Layout):
         if not isinstance(self._parts().value, tuple):
             text = f"{x.atom}.chunk({code.number(self._parts())}, dim={at})"
             if x.type[self.axis].size.constant is None:
-                # `chunk` takes the number of parts as a wish: with sizes that are not known it may give fewer.
+                # `chunk` takes the number as a wish: with sizes that are not known it may give fewer.
                 text = f"{x.atom}.unflatten({at}, ({code.number(self._parts())}, -1)).unbind({at})"
         else:
             sizes = ", ".join(code.number(item) for item in self._parts().value)
@@ -201,7 +201,7 @@ class Unstack(Layout):
 
 @dataclass(frozen=True)
 class Cat(Layout):
-    """Tensors one behind the other along an axis; all other axes agree, in any order. The order is the first one's."""
+    """Tensors one behind the other along an axis; all other axes agree. The order is the first one's."""
 
     name: ClassVar[str] = "cat"
     operands: ClassVar[str] = "xs*"

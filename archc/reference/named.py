@@ -48,7 +48,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Run:
-    """One application of an operation: the torch module, its weights by name, and the sizes of the input symbols."""
+    """One application of an operation: the torch module, weights by name, sizes of the input symbols."""
 
     torch: Any
     weights: Mapping[str, Any]

@@ -48,7 +48,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Region:
-    """Base of all regions. `grouped` says which way of gathering it uses, `local` that it relates a map to itself."""
+    """Base of all regions. `grouped` says how it gathers, `local` that it relates a map to itself."""
 
     name: ClassVar[str]
     grouped: ClassVar[bool] = False
@@ -97,7 +97,7 @@ class Region:
         return False
 
     def reach(self, at: Places, axis: str) -> Reach | None:
-        """What a query sees of the keys along a position axis, where sizes are numbers; None where it may be all."""
+        """What a query sees of the keys along a position axis, where sizes are numbers; None: maybe all."""
         return None if axis in self.axes(at.names) else Reach(axis)
 
     # ---- meaning
@@ -110,7 +110,7 @@ class Region:
         raise NotImplementedError
 
     def taken(self, run: Run, x: Named, at: Places) -> Iterator[tuple[Named, Named]]:
-        """For each tap, the value of `x` at its key for every query (0 without one), and where the tap is there."""
+        """For each tap, the value of `x` at the key of every query (0 without one), and where it is there."""
         index, valid = self.index(run, at)
         keys = [axis.name for axis in at.k]
         data = x.last(*keys)
@@ -128,7 +128,7 @@ class Region:
         raise NotImplementedError
 
     def offsets(self, run: Run, at: Places) -> Any:
-        """For every axis it moves along, (key - query) / unit before any rule for the edge, as [axes, P, K]."""
+        """(key - query) / unit along each axis it moves along, before any rule for the edge: [axes, P, K]."""
         raise NotImplementedError
 
     # ---- PyTorch
@@ -138,7 +138,7 @@ class Region:
         raise NotImplementedError
 
     def keys(self, code: Code, x: Operand, at: Places) -> Operand:
-        """The keys as (lead, "@groups", "tap", last) or (lead, positions, "tap", last); zeros where a tap has none."""
+        """The keys: (lead, "@groups", "tap", last) or (lead, positions, "tap", last); zeros without a key."""
         raise NotImplementedError
 
     def merge(self, code: Code, x: Operand, form: Form) -> Operand:
@@ -199,7 +199,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Form:
-    """How a tensor over taps lies: in the form of `region` over the positions `axes`, whose sizes are `extents`."""
+    """How a tensor over taps lies: in the form of `region` over the positions `axes`, of sizes `extents`."""
 
     region: Region
     axes: tuple[str, ...]
@@ -215,7 +215,7 @@ class Form:
         return replace(x, where=None).to((*lead, *positions, *last))
 
     def enter(self, code: Code, x: Operand) -> Operand | None:
-        """`x`, which lies in the order of the map, in this form. None where it has some of the positions only."""
+        """`x`, which lies in the order of the map, in this form; None where it lacks some positions."""
         mine = [name for name in self.axes if name in x.order]
         if not mine:
             return replace(x, where=self)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Blocks(Local):
-    """What window, grid and halo have in common. A block is cut from `size` positions along each moved axis."""
+    """What window, grid and halo have in common: queries that share their keys lie in blocks."""
 
     grouped: ClassVar[bool] = True
     helper: ClassVar[str] = "window"  # the helpers are `<helper>_partition` and `<helper>_merge`
@@ -208,7 +208,7 @@ class Window(Blocks):
 
 @dataclass(frozen=True)
 class Grid(Blocks):
-    """g x g positions spread evenly over the map attend to each other: k(i, u) = (i mod s) + s u with s = S / g."""
+    """g x g positions spread evenly over the map see each other: k(i, u) = (i mod s) + s u with s = S / g."""
 
     name: ClassVar[str] = "grid"
     helper: ClassVar[str] = "grid"

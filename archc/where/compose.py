@@ -132,6 +132,9 @@ class Union(Region):
         return run.torch.cat([part.offsets(run, here) for part, here in self._parts(at)], 2)
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
+        if len({part.axes(here.names) for part, here in self._parts(at)}) > 1:
+            message = "`relative` needs regions that move along the same axes, and the parts of this union do not"
+            raise OpError(message, "E0213", argument="over", help="give each part scores and a bias of its own, and `cat` them along `tap`")
         pairs = zip(*(part.span(here) for part, here in self._parts(at)), strict=True)
         return tuple((Size.maximum(a, c), Size.maximum(b, d)) for (a, b), (c, d) in pairs)
 
@@ -223,7 +226,7 @@ class Difference(Region):
         return Operand(self._mask(code, k, at, query_sizes(code, k, at)), k.type, (*at.names, TAP))
 
     def _own(self, code: Code, k: Operand, at: Places) -> str | None:
-        """Where tap and query are one position, in the form of whole axes: the diagonal. None in other cases."""
+        """Where tap and query are one position, in the form of whole axes: the diagonal. Else None."""
         if not isinstance(self.right, Self) or not isinstance(self.left, Span):
             return None
         k = bound(code, k, "k")

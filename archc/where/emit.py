@@ -13,7 +13,7 @@ from archc.where.text import GROUPS, QUERIES, TAP, bound, extents, opened, probe
 
 
 def lift(x: Operand, lead: Sequence[str], tail: int) -> Operand:
-    """`x` with the axes before its last `tail` ones in the order `lead`, and size 1 between them where it lacks one."""
+    """`x` with the axes before its last `tail` ones in the order `lead`, and size 1 where it lacks one."""
     have = [name for name in lead if name in x.order]
     x = x.to((*have, *x.order[len(x.order) - tail :]))
     inner = lead[lead.index(have[0]) :] if have else ()

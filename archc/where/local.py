@@ -73,7 +73,7 @@ class Local(Region):
     # ---- meaning
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
-        """Tap `u` of query `i` along moved axis number `place`, where `sizes` are (queries, keys); may leave the map."""
+        """Tap `u` of query `i` along moved axis `place`, for `sizes` (queries, keys); may leave the map."""
         raise NotImplementedError
 
     def unit(self, run: Run, place: int, size: int) -> int:
@@ -137,6 +137,10 @@ class Local(Region):
         return torch.stack(result)
 
     # ---- PyTorch
+
+    def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:
+        """The text of the taps along one axis of `size`, [position, tap]."""
+        raise NotImplementedError
 
     def relative(
         self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None

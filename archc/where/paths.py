@@ -108,7 +108,7 @@ class Over(Path):
 
 @dataclass(frozen=True)
 class Raster(Over):
-    """Line by line: p(t) = (t div W, t mod W). `raster(W, H)` goes column by column, `raster(W)` in each row apart."""
+    """Line by line: p(t) = (t div W, t mod W). `raster(W, H)`: by columns; `raster(W)`: each row apart."""
 
     name: ClassVar[str] = "raster"
 

@@ -85,7 +85,7 @@ class Picked(Region):
         own = tuple(name for name in index.names if name != TAP)
         true = run.named(torch.ones((), dtype=torch.bool), ())
         for u in range(places.shape[-1]):
-            # The index broadcasts against what rides along in x: one key position after the other is compared.
+            # The index broadcasts against what rides along in x: one key after the other is compared.
             total, names = 0, rest
             for place in range(data.shape[-1]):
                 (value, at_place), names = run.align(

@@ -23,7 +23,7 @@ REGION_NAMES = ("self", "everywhere", "row", "column")
 
 
 def combine_regions(op: str, left: Region, right: Any) -> Region | None:
-    """`left op right` for two regions, or a region and a mask (`&`); None where the operator says nothing about them."""
+    """`left op right` for two regions, or a region and a mask (`&`); None for other operators."""
     match op, right:
         case "+", Region():
             return Union(left, right)

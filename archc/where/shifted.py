@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shifted(Region):
-    """R at (i + s) mod S, its taps moved back by s mod S: windows that start s positions before the map's edge.
+    """R at (i + s) mod S, its taps moved back by s mod S: windows that start s places before the map.
 
     The map is taken as a ring. `edge="drop"` takes away the taps that lie on the other side of the seam (the
     mask of shifted windows, Liu et al. 2021, arXiv:2103.14030, where the shift is written as s = -3).

@@ -15,7 +15,7 @@ from archc.where.text import TAP, arrange, bound, then, trailing, tuple_text
 
 @dataclass(frozen=True)
 class Single(Local):
-    """A local region whose taps are gathered for each query; subclasses give the text of the taps along an axis."""
+    """A local region whose taps are gathered for each query; subclasses say their text along an axis."""
 
     @property
     def absent(self) -> bool:

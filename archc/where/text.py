@@ -52,6 +52,11 @@ class Once:
         return self.names[text]
 
 
+def once(code: Code) -> Code:
+    """`code`, with one name for equal expressions."""
+    return Once(code)  # pyright: ignore[reportReturnType]
+
+
 def bound(code: Code, x: Operand, hint: str = "x") -> Operand:
     """`x` under a name, for text that mentions it more than once."""
     if x.text.isidentifier():
@@ -96,6 +101,6 @@ def then(x: Operand, text: str, order: tuple[str, ...]) -> Operand:
 
 
 def probe(text: str, positions: Sequence[Axis]) -> Operand:
-    """A map with one channel, in the order (positions, C): masks and numbers of positions are made from such."""
+    """A map with one channel, in the order (positions, C), such as a numbering of the positions."""
     axes = (*positions, Axis("C", Dim.of(1)))
     return Operand(text, TensorType("int", axes), tuple(axis.name for axis in axes))

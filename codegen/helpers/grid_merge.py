@@ -1,4 +1,7 @@
-def grid_merge(x: Tensor, size: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+from collections.abc import Sequence
+
+
+def grid_merge(x: Tensor, size: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Put grids together: (..., grids, positions, C) -> (..., H, W, C)."""
     n = len(size)
     lead = x.ndim - 3

@@ -1,4 +1,7 @@
-def grid_partition(x: Tensor, size: tuple[int, ...]) -> Tensor:
+from collections.abc import Sequence
+
+
+def grid_partition(x: Tensor, size: Sequence[int]) -> Tensor:
     """Group positions spread evenly: (..., H, W, C) -> (..., grids, positions, C)."""
     n = len(size)
     lead = x.ndim - n - 1

@@ -1,5 +1,8 @@
+from collections.abc import Sequence
+
+
 def lattice_order(
-    inner: Tensor, grid: tuple[int, ...], step: tuple[int, ...]
+    inner: Tensor, grid: Sequence[int], step: tuple[int, ...]
 ) -> Tensor:
     """The positions of every lattice of a map, one lattice behind the other."""
     order = inner.new_zeros((1, inner.shape[0]))

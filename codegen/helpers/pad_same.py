@@ -1,8 +1,11 @@
+from collections.abc import Sequence
+
+
 def pad_same(
     x: Tensor,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...] = (1, 1, 1),
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int] = (1, 1, 1),
     value: float = 0.0,
 ) -> Tensor:
     """Pad as TensorFlow's "same" does: ceil(size / stride) windows, the odd pixel last."""

@@ -1,4 +1,7 @@
-def pad_to_multiple(x: Tensor, size: tuple[int, ...]) -> Tensor:
+from collections.abc import Sequence
+
+
+def pad_to_multiple(x: Tensor, size: Sequence[int]) -> Tensor:
     """Zeros at the end of each axis of (..., H, W, C) up to the next multiple."""
     pads = [0, 0]
     for i, s in enumerate(reversed(size)):

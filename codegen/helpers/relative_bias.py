@@ -1,9 +1,12 @@
+from collections.abc import Sequence
+
+
 def relative_bias(
     table: Tensor,
-    queries: tuple[int, ...],
-    taps: tuple[int, ...],
-    start: tuple[int, ...] | None = None,
-    step: tuple[int, ...] | None = None,
+    queries: Sequence[int],
+    taps: Sequence[int],
+    start: Sequence[int] | None = None,
+    step: Sequence[int] | None = None,
     centre: int | None = None,
 ) -> Tensor:
     """Read a table of offsets, (..., dy, dx), at `centre + start + tap - step * query`

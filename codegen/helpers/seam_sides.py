@@ -1,5 +1,8 @@
+from collections.abc import Sequence
+
+
 def seam_sides(
-    sizes: tuple[int, ...], shifts: tuple[int, ...], device: torch.device
+    sizes: Sequence[int], shifts: Sequence[int], device: torch.device
 ) -> Tensor:
     """Number the parts into which rolling a map by `shifts` cuts it: (H, W, 1)."""
     n = len(sizes)

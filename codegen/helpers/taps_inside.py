@@ -1,4 +1,7 @@
-def taps_inside(taps: list[Tensor], sizes: tuple[int, ...]) -> Tensor:
+from collections.abc import Sequence
+
+
+def taps_inside(taps: list[Tensor], sizes: Sequence[int]) -> Tensor:
     """Which taps lie on the map, from an index [query, tap] and a size for each axis:
     (queries of H, queries of W, tap).
     """

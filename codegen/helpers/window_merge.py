@@ -1,4 +1,7 @@
-def window_merge(x: Tensor, size: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+from collections.abc import Sequence
+
+
+def window_merge(x: Tensor, size: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Put windows together: (..., windows, positions, C) -> (..., H, W, C)."""
     n = len(size)
     lead = x.ndim - 3

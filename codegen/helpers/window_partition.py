@@ -1,4 +1,7 @@
-def window_partition(x: Tensor, size: tuple[int, ...]) -> Tensor:
+from collections.abc import Sequence
+
+
+def window_partition(x: Tensor, size: Sequence[int]) -> Tensor:
     """Cut a map into windows: (..., H, W, C) -> (..., windows, positions, C)."""
     n = len(size)
     lead = x.ndim - n - 1

@@ -1,7 +1,10 @@
+from collections.abc import Sequence
+
+
 def windowed_order(
-    outer: Tensor, inner: Tensor, grid: tuple[int, ...], window: tuple[int, ...]
+    outer: Tensor, inner: Tensor, grid: Sequence[int], window: tuple[int, ...]
 ) -> Tensor:
-    """An order over windows, and inside each window another, as positions of the map."""
+    """An order over windows, and another inside each, as positions of the map."""
     order = outer.new_zeros((outer.shape[0], inner.shape[0]))
     stride, above, below = 1, 1, 1
     for n, w in zip(reversed(grid), reversed(window)):
