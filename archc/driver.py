@@ -61,7 +61,7 @@ def build(spec: Spec, name: str) -> Program:
 def contract_of(program: Program) -> Contract:
     """What the variant needs of its input sizes. Raises ArchError where no size can meet it."""
     try:
-        contract = solve(program.symbols, program.obligations)
+        contract = solve(program.symbols, program.obligations, dict(program.least))
         methods = [solve(entry.symbols, entry.obligations) for entry in program.entry_points]
     except SizeError as error:
         raise fail(

@@ -118,7 +118,7 @@ def verify(
 
     Raises ArchError where the graph itself cannot be run: sizes that it does not admit, answers that do not fit.
     """
-    contract = solve(program.symbols, program.obligations)
+    contract = solve(program.symbols, program.obligations, dict(program.least))
     count = sum(w.elements for w in state_dict(program).values() if w.kind == "param")
     chosen = [dict(s) for s in sizes] if sizes is not None else choose_sizes(program, contract)
     large = count > MOST_PARAMETERS or (bool(chosen) and macs(program, chosen[0]) > MOST_MACS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -250,6 +251,8 @@ class Constructor:
         return literal(plain(value))
 
     def _over(self, loop: Repeat) -> str:
+        if loop.iterable is None:  # a list of tensors or recipes, of which each turn knows its own
+            return f"range({len(loop.turns)})"
         return loop_iterable(loop, self.expressions, self.owner.names)
 
     def _targets(self, loop: Repeat, text: str) -> str:
@@ -272,6 +275,7 @@ class Constructor:
         persistent = "" if weight.kind != "table" else ", persistent=False"
         if weight.kind == "counter":
             return [Line(pad, f"self.register_buffer({quoted(name)}, torch.tensor(0))")]
+        value = then[5:].format(value) if then.startswith("wrap:") else value
         annotation = Line(pad, f"self.{name}: Tensor")
         return [annotation, Line(pad, f"self.register_buffer({quoted(name)}, {value}{persistent})")]
 
@@ -288,7 +292,7 @@ def initial(weight: Weight, sized: str, args: list[str], dtype: str) -> tuple[st
         case "ones":
             return f"torch.ones({sized}{dtype})", ""
         case "fill":
-            return f"torch.full({sized}, {args[0]}{dtype})", ""
+            return f"torch.full({sized}, {_real(args[0]) if weight.dtype == 'float' else args[0]}{dtype})", ""
         case "eye":
             return f"torch.eye({sized[1:-1]})", ""
         case "kaiming_uniform":
@@ -298,6 +302,13 @@ def initial(weight: Weight, sized: str, args: list[str], dtype: str) -> tuple[st
         case kind:
             call = init_call(kind, "{}", args)
             return f"torch.empty({sized})", f"wrap:{call}"
+
+
+def _real(text: str) -> str:
+    """A number as a float: torch takes the element type of a tensor from it."""
+    if re.fullmatch(r"-?\d+", text):
+        return f"{text}.0"
+    return text if re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", text) else f"float({text})"
 
 
 def init_call(kind: str, target: str, args: list[str]) -> str:

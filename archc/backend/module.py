@@ -16,8 +16,8 @@ from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
 from archc.backend.python import class_name, identifier, literal, plain_text, quoted
 from archc.backend.writer import Line, negated
-from archc.contract import Contract
-from archc.ir.graph import InitRule, Template, WeightEntry
+from archc.contract import Contract, solve
+from archc.ir.graph import InitRule, Template, Value, WeightEntry
 from archc.ir.program import Program
 from archc.ir.sym import Const, Sym, Var, plain
 from archc.resources import folder
@@ -60,7 +60,7 @@ class _File:
     def __init__(self, program: Program, contract: Contract, figures: Figures, sensitive: tuple[str, ...]) -> None:
         self.program, self.contract, self.figures, self.sensitive = program, contract, figures, sensitive
         self.needs = Needs()
-        optional = frozenset(i.name for i in program.inputs if i.default is not None)
+        optional = frozenset(i.name for i in program.inputs if i.default == "none")
         self.classes = Classes(self.needs, _show, optional)
         self.classes.folded = fold_constants(program.root, [e.template for e in program.entry_points])
         self.classes.folded.pop((program.root.span, program.root.role), None)
@@ -136,7 +136,10 @@ class _File:
         writer.checkpointed = False
         methods: list[Line] = []
         for entry in program.entry_points:
-            methods += [Line(0, ""), *writer.method(entry.template, identifier(entry.name))]
+            head, *body = writer.method(entry.template, identifier(entry.name))
+            own = solve(entry.symbols, entry.obligations)
+            inputs = [(v.name, v) for v in entry.template.inputs]
+            methods += [Line(0, ""), head, *contract_lines(f"{program.name}.{entry.name}", own, inputs), *body]
         if self.classifier is not None:
             forward = self.classifier.methods(writer, self._checks())
         else:
@@ -153,32 +156,15 @@ class _File:
         return forward_lines(self.program, writer, self._checks())
 
     def _checks(self) -> list[Line]:
-        """The contract, as statements at the head of `forward`."""
-        requirements = [r for r in self.contract.requirements]
-        if not requirements:
-            return []
-        sizes: dict[str, str] = {}
-        for i in self.program.inputs:
-            for at, axis in enumerate(i.value.type.axes):
-                if str(axis.size) in self.contract.symbols and str(axis.size) not in sizes:
-                    sizes[str(axis.size)] = f"{identifier(i.name)}.shape[{at}]"
-        lines = []
+        """The contract of the model, as statements at the head of `forward`."""
         built = ""
         if self.sensitive:
             # The sizes were solved for these values; with others, what is used checks itself.
-            built = " and ".join(
-                f"self.{identifier(p)} == {literal(_tuple(plain(dict(self.program.parameters)[p])))}" for p in self.sensitive
-            )
-        for r in requirements:
-            condition = r.condition(sizes)
-            shown = ", ".join(f"{name} = {{{sizes[name]}}}" for name in r.symbols if name in sizes)
-            message = plain_text(f"{self.program.name} needs {r.describe()}").replace("{", "{{").replace("}", "}}")
-            test = negated(condition)
-            if built:
-                test = f"{built} and {f'({test})' if ' or ' in test else test}"
-            lines.append(Line(8, f"if {test}:"))
-            lines.append(Line(12, f'raise ValueError(f"{_escape(message)}; got {shown}")'))
-        return lines
+            values = {name: literal(_tuple(plain(value))) for name, value in self.program.parameters}
+            built = " and ".join(f"self.{identifier(p)} == {values[p]}" for p in self.sensitive)
+        # A state is made before the checks; an optional input may be missing.
+        inputs = [(i.name, i.value) for i in self.program.inputs if i.default is None or i.kind == "state"]
+        return contract_lines(self.program.name, self.contract, inputs, built)
 
     # ---- constructor
 
@@ -282,6 +268,26 @@ class _File:
         return [*lines, *shown, f"    return {self.model_name}(**overrides)"]
 
 
+def contract_lines(owner: str, contract: Contract, inputs: list[tuple[str, Value]], built: str = "") -> list[Line]:
+    """What refuses sizes outside a contract; `built` is a condition under which it was solved."""
+    sizes: dict[str, str] = {}
+    for name, value in inputs:
+        for at, axis in enumerate(value.type.axes):
+            if str(axis.size) in contract.symbols:
+                sizes.setdefault(str(axis.size), f"{identifier(name)}.shape[{at}]")
+    lines = []
+    for r in contract.requirements:
+        if any(symbol not in sizes for symbol in r.symbols):
+            continue  # it is about an optional input, and what uses that checks itself
+        shown = ", ".join(f"{name} = {{{sizes[name]}}}" for name in r.symbols)
+        message = plain_text(f"{owner} needs {r.describe()}").replace("{", "{{").replace("}", "}}").replace('"', "'")
+        test = negated(r.condition(sizes))
+        if built:
+            test = f"{built} and {f'({test})' if ' or ' in test else test}"
+        lines += [Line(8, f"if {test}:"), Line(12, f'raise ValueError(f"{message}; got {shown}")')]
+    return lines
+
+
 def _distinct(rules: tuple[InitRule, ...]) -> tuple[InitRule, ...]:
     """The rules without repetition: a later one for the same weight wins."""
     return tuple({(r.owner, r.weight): r for r in rules}.values())
@@ -302,10 +308,6 @@ def _show(span: Span) -> str:
 
 def _base(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
-
-
-def _escape(text: str) -> str:
-    return text.replace('"', "'")
 
 
 def _words(text: str) -> set[str]:

@@ -25,6 +25,7 @@ def forward_lines(program: Program, owner: ClassWriter, checks: list[Line]) -> l
         default = " | None = None" if i.default is not None else ""
         arguments.append(f"{name}: Tensor{default}")
         writer.values[i.value.uid] = Operand(name, i.value.type, i.value.type.names)
+    writer.lines += _first_states(program)
     writer.lines += checks
     writer.write(program.root.body)
     always, training = [], []
@@ -48,6 +49,27 @@ def forward_lines(program: Program, owner: ClassWriter, checks: list[Line]) -> l
     from archc.backend.classes import merge_return
 
     return [Line(4, f"def forward(self, {', '.join(arguments)}) -> {returns}:"), *merge_return(writer.lines)]
+
+
+def _first_states(program: Program) -> list[Line]:
+    """What a state holds before the first call."""
+    lines: list[Line] = []
+    known: dict[str, str] = {}
+    for i in program.inputs:
+        if i.default is None:
+            for at, axis in enumerate(i.value.type.axes):
+                known.setdefault(str(axis.size), f"{identifier(i.name)}.shape[{at}]")
+    anchor = next((identifier(i.name) for i in program.inputs if i.default is None), None)
+    for i in program.inputs:
+        if i.kind != "state" or i.default is None:
+            continue
+        name = identifier(i.name)
+        # A size that no other input tells is 0: nothing is remembered yet.
+        shape = [str(a.size.constant) if a.size.constant is not None else known.get(str(a.size), "0") for a in i.value.type.axes]
+        sized = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})"
+        value = f"{anchor}.new_zeros({sized})" if i.default in ("empty", "0") else f"{anchor}.new_full({sized}, {i.default})"
+        lines += [Line(8, f"if {name} is None:"), Line(12, f"{name} = {value}")]
+    return lines
 
 
 def _returns(program: Program) -> str:

@@ -112,7 +112,9 @@ class Expressions:
 
 def identifier(name: str) -> str:
     """A legal Python name close to the author's."""
-    return f"{name}_" if keyword.iskeyword(name) or name in ("self", "nn", "torch", "math", "F", "Tensor", "checkpoint") else name
+    name = re.sub(r"\W", "_", name)
+    reserved = ("self", "nn", "torch", "math", "F", "Tensor", "checkpoint")
+    return f"{name}_" if keyword.iskeyword(name) or name in reserved else name
 
 
 def class_name(name: str) -> str:

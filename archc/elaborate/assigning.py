@@ -60,8 +60,8 @@ def _all_assigned(body: tuple[tree.Statement, ...]) -> list[str]:
                 names += [*targets, *_all_assigned(inner)]
             case tree.If(then=then, otherwise=otherwise):
                 names += _all_assigned(then) + _all_assigned(otherwise)
-            case tree.Bind(targets=targets):
-                names += targets
+            case tree.Bind(keyword=keyword, targets=targets):
+                names += [f"next {t}" for t in targets] if keyword == "next" else targets
             case _:
                 pass
     return names

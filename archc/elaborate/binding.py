@@ -206,7 +206,7 @@ def check_sizes(owner: str, scope: Scope, late: list[Any]) -> None:
             "equal", Size.of(size.value), Size.of(wanted.value), span,
             f"`{owner}` needs {axis.name} = {wanted.value}, and its operand is {value.type}", "E0301", scope.session.guards,
         )  # fmt: skip
-        verdict = settle(obligation)
+        verdict = settle(obligation, scope.session.least)
         if verdict == "refused":
             raise fail("E0301", obligation.why, span, f"{axis.name} is {size.value}", helps=(f"signature: {axis.span.text}",))
         if verdict == "depends":

@@ -47,6 +47,7 @@ class Session:
     depth: int = 0
     ghosts: int = 0
     guards: tuple[Any, ...] = ()
+    least: dict[str, int] = field(default_factory=dict)  # sizes of states may be 0, all others are at least 1
 
     def uid(self) -> int:
         self.uids += 1

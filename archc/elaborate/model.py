@@ -17,7 +17,7 @@ from archc.elaborate.modules import EntryRef, entry_template
 from archc.elaborate.owned import init_rule
 from archc.elaborate.statements import run_statements
 from archc.elaborate.templates import doc_of, finish, kinds_of, lift
-from archc.elaborate.values import POISON, ComponentRef, FileNames, Many, Poison
+from archc.elaborate.values import POISON, ComponentRef, FileNames, Many, Poison, kind_of
 from archc.ir.graph import Value
 from archc.ir.program import EntryPoint, Input, Output, Program
 from archc.ir.sym import Apply, Const, Scalar, Var
@@ -58,12 +58,17 @@ class Model:
             if not self.present.get(statement.name, True):
                 scope.env[statement.name] = Scalar(None, Const(None))
                 return
+        known = set(self.session.symbols)
         axes = tuple(self._axis(axis, statement, scope) for axis in statement.type.axes)
+        if statement.keyword == "state":
+            self.session.least |= {s: 0 for s in self.session.symbols if s not in known}
         value = scope.frame.value(TensorType(statement.type.dtype, axes), statement.span, statement.name)
         if any(i.name == statement.name for i in self.inputs):
             raise fail("E0405", f"the input `{statement.name}` is declared twice", statement.span)
         self.inputs.append(Input(statement.name, value, statement.keyword, default))
         scope.env[statement.name] = value
+        if statement.keyword == "state":
+            scope.env[f"next {statement.name}"] = value  # unless it is set, a state stays as it is
         # What a size is called is the name after `=`, or the axis: `H=Hz` binds Hz.
         for axis in axes:
             if axis.size.constant is None and str(axis.size) in self.session.symbols:
@@ -118,13 +123,30 @@ class Model:
                 raise fail("E0206", f"`{name}` is not a tensor", statement.span)
             if any(o.name == name and o.kind == statement.keyword for o in self.outputs):
                 raise fail("E0405", f"the output `{name}` is given twice", statement.span)
-            if statement.keyword == "next" and not any(i.name == name and i.kind == "state" for i in self.inputs):
-                raise fail("E0201", f"there is no state called `{name}`", statement.span,
-                           helps=did_you_mean(name, [i.name for i in self.inputs if i.kind == "state"]))  # fmt: skip
+            if statement.keyword == "next":
+                self._set_next(name, part, statement, scope)
+                continue
             used = tuple(scope.frame.use(t) for t in tensors)
             self.outputs.append(Output(name, used[0] if isinstance(part, Value) else used, statement.keyword, statement.when, statement.span))
-            if statement.keyword != "next" and name not in scope.env:
+            if name not in scope.env:
                 bind_name(name, part, statement, scope)
+
+    def _set_next(self, name: str, value: Any, statement: tree.Bind, scope: Scope) -> None:
+        """`next keys = ...`: what the state holds at the next call; in an arm of a branch it may stay as it is."""
+        state = next((i for i in self.inputs if i.name == name and i.kind == "state"), None)
+        if state is None:
+            raise fail("E0201", f"there is no state called `{name}`", statement.span,
+                       helps=did_you_mean(name, [i.name for i in self.inputs if i.kind == "state"]))  # fmt: skip
+        if not isinstance(value, Value) or value.type.names != state.value.type.names:
+            raise fail("E0308", f"the state `{name}` is {state.value.type}, and this is {kind_of(value)}", statement.span)
+        scope.env[f"next {name}"] = scope.frame.use(value)
+
+    def states_out(self, scope: Scope) -> None:
+        """The states as they are after this call are outputs too, after all others."""
+        for i in self.inputs:
+            value = scope.env.get(f"next {i.name}")
+            if i.kind == "state" and isinstance(value, Value):
+                self.outputs.append(Output(i.name, scope.frame.use(value), "next", None, i.value.span))
 
     # ---- entries and facts
 
@@ -296,6 +318,7 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
                 model.fact(fact)
     if session.diagnostics:
         raise ArchError(session.diagnostics)
+    model.states_out(scope)
     if not model.inputs:
         raise fail("E0803", f"`{ref.tree.name}` has no input", ref.tree.span, helps=("write `input image: [B, C=3, H, W]`",))
     if not model.outputs:
@@ -310,6 +333,7 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
         chosen.name, ref.tree.name, root.doc or doc, source, library.sources, chosen.span, root, tuple(passed),
         tuple(frame.kinds.items()),
         tuple(model.inputs), tuple(model.outputs), tuple(model.entries), tuple(session.symbols),
+        tuple(session.least.items()),
         tuple(session.obligations.values()), tuple(model.claims), tuple(model.rules), tuple(model.matches),
     )  # fmt: skip
 

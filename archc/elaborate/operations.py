@@ -56,7 +56,7 @@ class Checker:
         self._state(Obligation("at_least", size, Size.of(least), self.span, why, code, self.scope.session.guards))
 
     def _state(self, obligation: Obligation) -> None:
-        verdict = settle(obligation)
+        verdict = settle(obligation, self.scope.session.least)
         if verdict == "refused":
             raise OpError(obligation.why, obligation.code, label=_refusal(obligation))
         if verdict == "depends":

@@ -34,7 +34,7 @@ def _changes(library: Library, chosen: Variant, name: str, value: int, stated: l
         except ArchError:
             continue
         tried = True
-        if solve(program.symbols, program.obligations).describe() != stated:
+        if solve(program.symbols, program.obligations, dict(program.least)).describe() != stated:
             return True
     # A value that cannot be changed at all cannot be shown to be harmless.
     return not tried

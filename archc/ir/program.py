@@ -60,6 +60,8 @@ class Program:
     outputs: tuple[Output, ...]
     entry_points: tuple[EntryPoint, ...]
     symbols: tuple[str, ...]
+    # The least value of the symbols that may be 0: the sizes of states.
+    least: tuple[tuple[str, int], ...]
     obligations: tuple[Obligation, ...]
     claims: tuple[tree.Claim, ...]
     rules: tuple[tree.Rule, ...]

@@ -218,16 +218,12 @@ class Gather(Op):
         renamed = run.named(index.data, (own if name == self.axis else name for name in index.names))
         data = x.last(self.axis)
         rest = tuple(name for name in x.names if name != self.axis)
-        total, names = 0, rest
+        total, names = None, rest
         for place in range(n):
             (value, at), names = run.align(run.named(data[..., place], rest), renamed)
-            hit = at == place
-            value, hit = torch.broadcast_tensors(value, hit)
-            total = (
-                total + torch.where(hit, value, torch.zeros_like(value))
-                if x.data.dtype != torch.bool
-                else total | (hit & value)
-            )
+            value, hit = torch.broadcast_tensors(value, at == place)
+            total = torch.zeros_like(value) if total is None else total
+            total = torch.where(hit, value, total)
         return run.named(total, (self.axis if name == own else name for name in names))
 
 

@@ -64,6 +64,7 @@ def _row(name: str, pattern: str, meaning: Meaning, saves: str, whole: bool = Fa
 
 
 # Name, PyTorch text of `x`, meaning, what the backward pass reads; whether it takes whole numbers too.
+# A meaning has no overflow on the way: an infinity would make its gradients NaN.
 # fmt: off
 Abs = _row("abs", "{x}.abs()", lambda torch, x: torch.where(x < 0, -x, x), "x", whole=True)
 Sign = _row("sign", "{x}.sign()", lambda torch, x: (x > 0).to(x.dtype) - (x < 0).to(x.dtype), "", whole=True)
@@ -75,10 +76,10 @@ Sqrt = _row("sqrt", "{x}.sqrt()", lambda torch, x: x**0.5, "result")
 Sin = _row("sin", "{x}.sin()", lambda torch, x: torch.cos(x - math.pi / 2), "x")
 Cos = _row("cos", "{x}.cos()", lambda torch, x: torch.sin(x + math.pi / 2), "x")
 Erf = _row("erf", "{x}.erf()", lambda torch, x: 1 - torch.special.erfc(x), "x")
-Tanh = _row("tanh", "torch.tanh({x})", lambda torch, x: 1 - 2 / (torch.exp(2 * x) + 1), "result")
-Sigmoid = _row("sigmoid", "torch.sigmoid({x})", lambda torch, x: 1 / (1 + torch.exp(-x)), "result")
+Tanh = _row("tanh", "torch.tanh({x})", lambda torch, x: 2 * torch.sigmoid(2 * x) - 1, "result")
+Sigmoid = _row("sigmoid", "torch.sigmoid({x})", lambda torch, x: (1 + torch.tanh(x / 2)) / 2, "result")
 Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, 0, x), "result", whole=True)
-Silu = _row("silu", "F.silu({x})", lambda torch, x: x / (1 + torch.exp(-x)), "x")
+Silu = _row("silu", "F.silu({x})", lambda torch, x: x * (1 + torch.tanh(x / 2)) / 2, "x")
 Softplus = _row("softplus", "F.softplus({x})", lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)), "x")
 # fmt: on
 
@@ -105,7 +106,7 @@ class Gelu(Pointwise):
         if self.approximate.value == "none":
             return data * (1 + run.torch.special.erf(data / math.sqrt(2))) / 2
         inner = math.sqrt(2 / math.pi) * (data + 0.044715 * data * data * data)
-        return data / (1 + run.torch.exp(-2 * inner))
+        return data * (1 + run.torch.tanh(inner)) / 2
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def rearrange(pattern, **sizes):
         ("H W -> N=(H W)", {}, MAP, "[B, C=4, N=H*W]"),
         ("C=(t heads C) -> t heads C", {"t": 3, "heads": 2}, "[B, C=12, N]", "[B, t=3, heads=2, C=2, N]"),
         ("H W C -> H C W", {}, MAP, "[B, H, C=4, W]"),
-        ("H=(H a) W=(W b) C -> C=(a b C) H W", {"a": 2, "b": 3}, MAP, "[B, C=24, H=floor(H/2), W=floor(W/3)]"),
+        ("H=(H a) W=(W b) C -> C=(a b C) H W", {"a": 2, "b": 3}, MAP, "[B, C=24, H=H//2, W=W//3]"),
         ("B k -> B=(B k)", {}, "[B, k=3, C=4, N]", "[B=3*B, C=4, N]"),
         ("C=(taps level) -> level taps", {"level": 2, "taps": 2}, "[B, Q=3, C=4]", "[B, Q=3, level=2, taps=2]"),
         ("H -> T", {}, MAP, None),
@@ -51,7 +51,7 @@ def test_rearrange(pattern, sizes, operand, result):
         refused("E0222", rearrange(pattern, **sizes), operand)
         return
     got = agree(rearrange(pattern, **sizes), operand)
-    assert str(got.types[0]).replace(" // ", "/") == result or str(got.types[0]) == result
+    assert str(got.types[0]).replace(" // ", "//").replace(" * ", "*") == result
 
 
 def test_rearrange_reads_like_torch():
@@ -259,7 +259,7 @@ def test_the_weights_of_resize_are_those_of_torch(n, m):
 # ---- element types and sources
 
 
-@pytest.mark.parametrize("old, new", itertools.product(("float", "int", "bool"), repeat=2))
+@pytest.mark.parametrize("old, new", [*itertools.product(("float", "int", "bool"), repeat=2)])
 def test_cast(old, new):
     agree(made(Cast, to=new), f"{old}[B, N]")
 
