@@ -9,6 +9,7 @@ from typing import Any
 
 from archc.backend.classes import Classes, Emitted
 from archc.backend.module import emitted_classes
+from archc.backend.python import class_name
 from archc.contract import Contract
 from archc.ir.graph import ChildEntry, ListEntry, Template, is_live
 from archc.ir.program import Program
@@ -42,7 +43,7 @@ def block_trials(
 def _chosen(program: Program, classes: Classes) -> tuple[list[Block], tuple[str, ...]]:
     """The largest blocks that are small enough; what contains them is left out."""
     chosen: dict[str, Block] = {}
-    left_out: dict[str, None] = {program.model: None}
+    left_out: dict[str, None] = {class_name(program.model): None}
 
     def go(template: Template) -> None:
         for block in _blocks(template, classes):
@@ -90,7 +91,7 @@ def _trial(block: Block, module: ModuleType, sizes: Sizes, dtype: str) -> Trial:
     from archc.reference.seeded import seeded
 
     made, template = block.made, block.template
-    name = f"{made.name} {made.template.span.line}"
+    name = made.name
     weights = seeded(_weights(block))
     try:
         net = getattr(module, made.name)(**block.arguments).to(getattr(torch, dtype)).eval()

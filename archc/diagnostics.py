@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from archc.source import Span
 
@@ -43,7 +44,7 @@ class ArchError(Exception):
         super().__init__("; ".join(f"{d.code}: {d.message}" for d in self.diagnostics))
 
 
-def fail(code: str, message: str, span: Span | None = None, label: str = "", **more: tuple) -> ArchError:
+def fail(code: str, message: str, span: Span | None = None, label: str = "", **more: Any) -> ArchError:
     """An `ArchError` with one diagnostic, to be raised by the caller."""
     return ArchError([Diagnostic(code, message, span, label, **more)])
 

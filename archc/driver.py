@@ -17,7 +17,7 @@ from archc.elaborate.model import elaborate, variant
 from archc.ir.program import Program
 from archc.locate import Spec, load_spec, only
 from archc.polynomials import SizeError
-from archc.sizing import choose, parse_sizes, shown_sizes
+from archc.sizing import choose, parse_sizes, refusal, shown_sizes
 from archc.weights.rules import compile_rules
 
 __all__ = [
@@ -67,9 +67,9 @@ def contract_of(program: Program) -> Contract:
         raise fail(
             "E0404", f"the sizes of `{program.name}` are beyond what archc computes: {error}", program.span
         ) from None
-    refused = [o for one in (contract, *methods) for o in one.refused]
+    refused = [refusal(one.refused) for one in (contract, *methods) if one.refused]
     if refused:
-        raise ArchError([Diagnostic(o.code, "no input size meets this", o.span, o.why) for o in refused])
+        raise ArchError(refused)
     return contract
 
 
@@ -109,8 +109,6 @@ def compile_variant(spec: Spec, name: str) -> Module:
     program, contract, cost = checked.program, checked.contract, checked.cost
     head = Figures(owned(template_weights(program.root)).params)
     if cost is not None:
-        head = Figures(
-            head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops
-        )
+        head = Figures(head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops)
     depends = contract_parameters(spec.library, chosen, program, contract)
     return Module(checked, emit(program, contract, head, depends), spec.address(name))

@@ -245,7 +245,7 @@ def _residue_test(name: str, period: int, residues: Sequence[int]) -> str:
         return f"{name} % {period} in {tuple(residues)}"
     if period - len(residues) <= MAX_RUNS:
         left_out = tuple(n for n in range(period) if n not in set(residues))
-        return f"{name} % {period} " + (f"not in {left_out}" if len(left_out) > 1 else f"!= {left_out[0]}")
+        return f"{name} % {period} " + (f"!= {left_out[0]}" if len(left_out) == 1 else f"not in {left_out}")
     tests = []
     for first, count in _runs(residues, period):
         shifted = f"({name} - {first})" if first else name

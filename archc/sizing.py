@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from archc.contract import Contract
-from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.contract import Contract, Obligation
+from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.ir.program import Program
 from archc.syntax import tree
 
@@ -55,9 +55,7 @@ def _of_input(program: Program, name: str, numbers: list[int]) -> dict[str, int]
         return dict.fromkeys(free, numbers[0])
     if len(numbers) != len(places):
         asked = "x".join(map(str, numbers))
-        message = (
-            f"`{name}` is {given.value.type}: {len(places)} positions, and `{asked}` gives {len(numbers)}"
-        )
+        message = f"`{name}` is {given.value.type}: {len(places)} positions, and `{asked}` gives {len(numbers)}"
         raise fail("E0901", message, helps=(_example(program),))
     sizes: dict[str, int] = {}
     for place, number in zip(places, numbers, strict=True):
@@ -98,9 +96,7 @@ def choose(program: Program, contract: Contract, given: Mapping[str, int]) -> di
     raise ArchError([_refusal(program, contract, sizes, near or contract.examples(3))])
 
 
-def _refusal(
-    program: Program, contract: Contract, sizes: dict[str, int], near: list[dict[str, int]]
-) -> Diagnostic:
+def _refusal(program: Program, contract: Contract, sizes: dict[str, int], near: list[dict[str, int]]) -> Diagnostic:
     failing = contract.failing(sizes)
     shown = ", ".join(f"{name} = {value}" for name, value in sizes.items() if name != "B")
     free = [name for name in sizes if name != "B"]
@@ -114,6 +110,25 @@ def _refusal(
         notes=tuple(f"it needs {line}" for line in contract.describe()),
         helps=(nearest,),
     )
+
+
+def refusal(refused: Sequence[Obligation]) -> Diagnostic:
+    """Needs that no input size meets together, told at the one that most likely is the mistake."""
+    first, *others = sorted(refused, key=lambda o: ("equal", "divides", "at_least").index(o.kind))
+    words = {1: "this", 2: "both of these"}.get(len(refused), "all of these")
+    related = tuple(Label(o.span, f"{o.why}: {_demand(o)}") for o in others if o.span is not None)
+    label = f"{first.why}: {_demand(first)}"
+    return Diagnostic(first.code, f"no input size meets {words}", first.span, label, related)
+
+
+def _demand(o: Obligation) -> str:
+    match o.kind:
+        case "equal":
+            return f"{o.left} == {o.right}"
+        case "divides":
+            return f"{o.left} is a multiple of {o.right}"
+        case "at_least":
+            return f"{o.left} >= {o.right}"
 
 
 def claimed(program: Program) -> dict[str, int]:

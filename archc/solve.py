@@ -344,7 +344,7 @@ def _disjoint(sets: Sets) -> bool:
 
 def _only(sets: Sets) -> int | None:
     """The single member, if the set has one only."""
-    if len(sets) > 1 or not sets[0].finite or sets[0].head.bit_count() != 1:
+    if len(sets) != 1 or not sets[0].finite or sets[0].head.bit_count() != 1:
         return None
     return sets[0].head.bit_length() - 1
 

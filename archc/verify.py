@@ -122,23 +122,27 @@ def verify(
     count = sum(w.elements for w in state_dict(program).values() if w.kind == "param")
     chosen = [dict(s) for s in sizes] if sizes is not None else choose_sizes(program, contract)
     large = count > MOST_PARAMETERS or (bool(chosen) and macs(program, chosen[0]) > MOST_MACS)
+    trials: tuple[Trial, ...] = ()
     left_out: tuple[str, ...] = ()
     agreements: list[Agreement] = []
-    with loaded(text) as module:
-        if large and sizes is None:
-            from archc.blockwise import block_trials
+    try:
+        with loaded(text) as module:
+            net = None if large and sizes is None else make(module, program, dtype)
+            if net is None:
+                from archc.blockwise import block_trials
 
-            trials, left_out = block_trials(program, contract, module, chosen[0], dtype)
-        else:
-            net = make(module, program, dtype)
-            trials = (
-                *(t for s in chosen for t in _trials(program, net, s, dtype, gradients)),
-                *_entry_trials(program, net, dtype, gradients),
-            )
-        if answers and dtype == "float64":
-            for one in program.matches:
-                net = make(module, program, dtype)
-                agreements += check_answers(program, as_model(net, program), locate(one))
+                trials, left_out = block_trials(program, contract, module, chosen[0], dtype)
+            else:
+                trials = (
+                    *(t for s in chosen for t in _trials(program, net, s, dtype, gradients)),
+                    *_entry_trials(program, net, dtype, gradients),
+                )
+            if answers and dtype == "float64":
+                for one in program.matches:
+                    model = as_model(make(module, program, dtype), program)
+                    agreements += check_answers(program, model, locate(one))
+    except Broken as error:
+        trials = (Trial("module", {}, failure=str(error)),)
     return Report(
         program.name,
         "blocks" if large and sizes is None else "network",
@@ -161,9 +165,13 @@ def verify_program(program: Program, contract: Contract) -> Report:
 # ---- the module
 
 
+class Broken(Exception):
+    """The file cannot be imported, or its factory makes nothing."""
+
+
 @contextmanager
 def loaded(text: str) -> Iterator[ModuleType]:
-    """The file as a module of its own, which is forgotten afterwards."""
+    """The file as a module of its own, which is forgotten afterwards. Raises Broken."""
     with tempfile.TemporaryDirectory(prefix="archc-") as folder:
         path = Path(folder) / "generated.py"
         path.write_text(text, encoding="utf-8")
@@ -173,7 +181,8 @@ def loaded(text: str) -> Iterator[ModuleType]:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with _at_fault():
+                spec.loader.exec_module(module)
             yield module
         finally:
             del sys.modules[name]
@@ -182,11 +191,21 @@ def loaded(text: str) -> Iterator[ModuleType]:
 _NUMBER = itertools.count()
 
 
+@contextmanager
+def _at_fault() -> Iterator[None]:
+    """Whatever a generated file raises, it is the file that is at fault."""
+    try:
+        yield
+    except Exception as error:
+        raise Broken(f"{type(error).__name__}: {error}") from None
+
+
 def make(module: ModuleType, program: Program, dtype: str = "float64") -> Any:
-    """The network that the file's factory makes, in evaluation."""
+    """The network that the file's factory makes, in evaluation. Raises Broken."""
     import torch
 
-    return getattr(module, identifier(program.name))().to(getattr(torch, dtype)).eval()
+    with _at_fault():
+        return getattr(module, identifier(program.name))().to(getattr(torch, dtype)).eval()
 
 
 def as_model(net: Any, program: Program) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
@@ -194,9 +213,8 @@ def as_model(net: Any, program: Program) -> Callable[[dict[str, Any], dict[str, 
     import torch
 
     def model(weights: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-        missing, unexpected = net.load_state_dict(weights, strict=False)
-        assert not unexpected, unexpected
-        with torch.no_grad():
+        with torch.no_grad(), _at_fault():
+            net.load_state_dict(weights, strict=False)
             return named_outputs(program, net(**{identifier(name): x for name, x in inputs.items()}))
 
     return model
@@ -354,10 +372,10 @@ def trial(
     held = {n: w.clone().requires_grad_(gradients) if n in parameters else w for n, w in weights.items()}
     wanted = _flat(theirs(told, held))
     try:
-        with torch.set_grad_enabled(gradients):
+        with torch.set_grad_enabled(gradients), _at_fault():
             found = _flat(ours(mine))
-    except Exception as error:  # whatever the module raises, it is the module that is at fault
-        return Trial(what, dict(sizes), failure=f"{type(error).__name__}: {error}")
+    except Broken as error:
+        return Trial(what, dict(sizes), failure=str(error))
     if list(found) != list(wanted):
         return Trial(what, dict(sizes), failure=f"outputs are {', '.join(found)} and should be {', '.join(wanted)}")
     outputs = tuple(Distance(n, distance(found[n].detach(), wanted[n].detach())) for n in wanted)

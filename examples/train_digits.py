@@ -49,7 +49,11 @@ def train(steps: int, batch: int = 32, size: int = 32, seed: int = 0) -> list[fl
     images, classes = digits(size)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.05)
     losses: list[float] = []
-    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
+    columns = (
+        TextColumn("step {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+    )
     with Progress(*columns, TimeRemainingColumn()) as progress:
         task = progress.add_task("train", total=steps, loss=float("nan"))
         for _ in range(steps):

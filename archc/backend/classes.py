@@ -79,13 +79,17 @@ class Classes:
         if key not in self.by_text:
             name = self._name(template)
             lines = [line for raw in best.raw for line in _render(raw, name)]
-            made = Emitted(name, tuple(best.parameters), best.signature(), lines, best.permutes(), template.inits, template)
+            made = Emitted(
+                name, tuple(best.parameters), best.signature(), lines, best.permutes(), template.inits, template
+            )
             self.by_text[key] = made
             self.emitted.append(made)
         return self.by_text[key]
 
     def _name(self, template: Template) -> str:
-        base = class_name(template.name.rstrip("s") if template.role == "turn" and len(template.name) > 3 else template.name)
+        base = class_name(
+            template.name.rstrip("s") if template.role == "turn" and len(template.name) > 3 else template.name
+        )
         prefix = next((class_name(str(word)) for word in _structural(template)), "")
         for candidate in (base, prefix + base, *(f"{base}{n}" for n in range(2, 1000))):
             if candidate not in self.names and candidate not in ("Tensor", "Any", "F", "Sequence", "Callable"):
@@ -115,13 +119,18 @@ def _may_move(template: Template) -> bool:
     """Whether a class may take its tensors with the channels innermost: not models and stages, whose results are tapped."""
     if template.role not in ("mixer", "block"):
         return False
-    return any("C" in v.type and v.type.names[-1] != "C" and len(v.type.axes) > 2 for v in (*template.inputs, *template.outputs))
+    return any(
+        "C" in v.type and v.type.names[-1] != "C" and len(v.type.axes) > 2
+        for v in (*template.inputs, *template.outputs)
+    )
 
 
 class ClassWriter:
     """Writes one class. It is also the `owner` that its methods ask about entries, signatures and loops."""
 
-    def __init__(self, classes: Classes, template: Template, bindings: dict[str, Sym], needs: Needs, layout: str) -> None:
+    def __init__(
+        self, classes: Classes, template: Template, bindings: dict[str, Sym], needs: Needs, layout: str
+    ) -> None:
         self.classes, self.template, self.needs, self.layout = classes, template, needs, layout
         own = {name: Const(None) for name in ()}
         self.names = ClassNames({**own, **bindings}, set(classes.inputs))
@@ -206,7 +215,11 @@ class ClassWriter:
     def _forward(self, template: Template, method: str) -> list[Line]:
         writer = self.writer(template)
         arguments = []
-        for value, order in zip(template.inputs, self.signature().inputs if template is self.template else logical_signature(template).inputs, strict=True):
+        for value, order in zip(
+            template.inputs,
+            self.signature().inputs if template is self.template else logical_signature(template).inputs,
+            strict=True,
+        ):
             name = identifier(value.name or "x")
             while name in writer.taken:
                 name += "_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 from archc.backend.classes import ClassWriter
 from archc.backend.constructor import Constructor
@@ -46,7 +47,9 @@ class Classifier:
         writer = owner.writer(root)
         writer.taken.add(name)
         writer.anchor = name
-        writer.values[program.inputs[0].value.uid] = Operand(name, program.inputs[0].value.type, program.inputs[0].value.type.names)
+        writer.values[program.inputs[0].value.uid] = Operand(
+            name, program.inputs[0].value.type, program.inputs[0].value.type.names
+        )
         writer.lines += checks
         owner.checkpointed = bool(_units(root))
         writer.write(before)
@@ -124,7 +127,7 @@ class Classifier:
 
 def _note_stage(module: str, reductions: list[int], before: int, channels: str) -> list[Line]:
     count = "len(self.feature_info)" if not before else f"(len(self.feature_info) - {before})"
-    doubling = all(b == 2 * a for a, b in zip(reductions, reductions[1:], strict=False)) and len(reductions) > 1
+    doubling = all(b == 2 * a for a, b in pairwise(reductions)) and len(reductions) > 1
     reduction = f"{reductions[0]} * 2**{count}" if doubling else f"{tuple(reductions)}[{count}]"
     if len(reductions) == 1:
         reduction = str(reductions[0])

@@ -93,8 +93,10 @@ class Constructor:
             from archc.backend.writer import short
 
             definition = self.owner.names.resolve(var.definition)
-            if isinstance(definition, Const) or short(definition) or any(
-                v in scope for scope in self.scopes for v in variables(definition)
+            if (
+                isinstance(definition, Const)
+                or short(definition)
+                or any(v in scope for scope in self.scopes for v in variables(definition))
             ):
                 text = self.expressions.write(definition)
                 return f"({text})" if " " in text else text
@@ -111,7 +113,11 @@ class Constructor:
     def kept_lines(self) -> list[Line]:
         lines = []
         for name, var in self.owner.names.kept.items():
-            text = self._variable(var) if var.definition is None else self.expressions.write(self.owner.names.resolve(var.definition))
+            text = (
+                self._variable(var)
+                if var.definition is None
+                else self.expressions.write(self.owner.names.resolve(var.definition))
+            )
             lines.append(Line(8, f"self.{self.owner.attribute(name)} = {text}"))
         return lines
 
@@ -172,7 +178,9 @@ class Constructor:
         made = self.owner.classes.of(template)
         given = []
         for name in made.parameters:
-            given.append(self.expressions.write(self.owner.names.resolve(args[name].sym if name in args else Var(name))))
+            given.append(
+                self.expressions.write(self.owner.names.resolve(args[name].sym if name in args else Var(name)))
+            )
         return f"{made.name}({', '.join(given)})"
 
     def list(self, entry: ListEntry) -> list[Line]:
@@ -191,16 +199,31 @@ class Constructor:
         if rolled and not phis and entry.name not in self.taps:
             if over == "range(1)" and not targets:
                 return [Line(self.indent, f"self.{name} = nn.ModuleList([{texts[0]}])")]
-            return [Line(self.indent, f"self.{name} = nn.ModuleList({texts[0]} for {self._targets(loop, texts[0])} in {over})")]
+            return [
+                Line(
+                    self.indent,
+                    f"self.{name} = nn.ModuleList({texts[0]} for {self._targets(loop, texts[0])} in {over})",
+                )
+            ]
         lines = [Line(self.indent, f"self.{name} = nn.ModuleList()")]
         for phi in phis:
             self.locals_made.add(phi.var.name)
-            lines.append(Line(self.indent, f"{identifier(phi.var.name)} = {self.expressions.write(self.owner.names.resolve(phi.first))}"))
+            lines.append(
+                Line(
+                    self.indent,
+                    f"{identifier(phi.var.name)} = {self.expressions.write(self.owner.names.resolve(phi.first))}",
+                )
+            )
         if rolled:
             inner = [Line(self.indent + 4, f"self.{name}.append({texts[0]})")]
             self.scopes.append(targets)
             for phi in phis:
-                inner.append(Line(self.indent + 4, f"{identifier(phi.var.name)} = {self.expressions.write(self.owner.names.resolve(phi.next))}"))
+                inner.append(
+                    Line(
+                        self.indent + 4,
+                        f"{identifier(phi.var.name)} = {self.expressions.write(self.owner.names.resolve(phi.next))}",
+                    )
+                )
             if entry.name in self.taps:
                 inner += self.taps[entry.name](self._channels(loop))
             self.scopes.pop()
@@ -209,7 +232,10 @@ class Constructor:
         for number, text in enumerate(texts):
             lines += self._unrolled(loop, number, name, text, phis)
             if entry.name in self.taps:
-                lines += [replace(line, indent=line.indent - 4) for line in self.taps[entry.name](self._channels(loop, number))]
+                lines += [
+                    replace(line, indent=line.indent - 4)
+                    for line in self.taps[entry.name](self._channels(loop, number))
+                ]
         return lines
 
     def _channels(self, loop: Repeat, number: int = 0) -> str:
@@ -217,7 +243,11 @@ class Constructor:
         value = tapped(loop.turns[number])
         assert value is not None
         dim = value.type["C"].dim
-        inside = next(o for o, v in zip(loop.turns[number].template.outputs, loop.turns[number].outputs, strict=True) if v is value)
+        inside = next(
+            o
+            for o, v in zip(loop.turns[number].template.outputs, loop.turns[number].outputs, strict=True)
+            if v is value
+        )
         sym = dim.sym if dim.sym is not None and not isinstance(dim.sym, Const) else inside.type["C"].dim.sym
         return self.number(sym if sym is not None else dim)
 
@@ -227,11 +257,18 @@ class Constructor:
         args = dict(loop.turns[number].args)
         for target in loop.targets:
             if target in args and mentions_word(target, text):
-                lines.append(Line(self.indent, f"{identifier(target)} = {self._item(loop, target, number, args[target])}"))
+                lines.append(
+                    Line(self.indent, f"{identifier(target)} = {self._item(loop, target, number, args[target])}")
+                )
         lines.append(Line(self.indent, f"self.{name}.append({text})"))
         for phi in phis:
             self.scopes.append(set(loop.targets))
-            lines.append(Line(self.indent, f"{identifier(phi.var.name)} = {self.expressions.write(self.owner.names.resolve(phi.next))}"))
+            lines.append(
+                Line(
+                    self.indent,
+                    f"{identifier(phi.var.name)} = {self.expressions.write(self.owner.names.resolve(phi.next))}",
+                )
+            )
             self.scopes.pop()
         return lines
 
@@ -256,7 +293,9 @@ class Constructor:
         return loop_iterable(loop, self.expressions, self.owner.names)
 
     def _targets(self, loop: Repeat, text: str) -> str:
-        return ", ".join(identifier(t) if mentions_word(t, text) else "_" for t in loop.targets) if loop.targets else "_"
+        return (
+            ", ".join(identifier(t) if mentions_word(t, text) else "_" for t in loop.targets) if loop.targets else "_"
+        )
 
     # ---- weights
 

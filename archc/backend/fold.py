@@ -69,10 +69,14 @@ def fold_constants(root: Template, roots: Iterable[Template]) -> dict[Any, dict[
     for template in (root, *roots):
         go(template)
     return {
-        group: {name: next(iter(syms)) for name, syms in names.items() if len(syms) == 1 and _constant(next(iter(syms)))}
+        group: {
+            name: next(iter(syms)) for name, syms in names.items() if len(syms) == 1 and _constant(next(iter(syms)))
+        }
         for group, names in given.items()
     }
 
 
 def _constant(sym: Sym) -> bool:
-    return isinstance(sym, Const) or (isinstance(sym, SymApply) and sym.op == "list" and all(_constant(a) for a in sym.args))
+    return isinstance(sym, Const) or (
+        isinstance(sym, SymApply) and sym.op == "list" and all(_constant(a) for a in sym.args)
+    )

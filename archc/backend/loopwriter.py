@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from archc.backend.constructor import loop_iterable, mentions_word
@@ -29,7 +30,13 @@ class LoopWriter:
     def __init__(self, owner: ClassWriter, writer: Writer, loop: Repeat) -> None:
         self.owner, self.writer, self.loop = owner, writer, loop
         self.first = loop.turns[0]
-        self.entry = None if self.first.entry is None else self.first.entry.split(".")[0] if loop.keyword != "loop" else self.first.entry
+        self.entry = (
+            None
+            if self.first.entry is None
+            else self.first.entry.split(".")[0]
+            if loop.keyword != "loop"
+            else self.first.entry
+        )
 
     def write(self) -> None:
         writer = self.writer
@@ -79,7 +86,7 @@ class LoopWriter:
         if len(turns) == 1:
             return self._carried_by_name()
         wiring: dict[int, int] | None = None
-        for before, after in zip(turns, turns[1:], strict=False):
+        for before, after in pairwise(turns):
             produced = {v.uid: i for i, v in enumerate(before.outputs)}
             now: dict[int, int] = {}
             if len(after.inputs) != len(before.inputs):
@@ -109,7 +116,6 @@ class LoopWriter:
         writer = self.writer
         operands: dict[int, Operand] = {}
         carried = carried or {}
-        signature = self._turn_class(self.first)
         for place, value in enumerate(self.first.inputs):
             assert isinstance(value, Value)
             operand = writer.logical(writer.operand(value))
@@ -117,11 +123,14 @@ class LoopWriter:
                 out = carried[place]
                 hint = self._name(out)
                 name = identifier(hint)
-                alive = [u for u, o in writer.values.items() if writer._mentions(o, name) and writer.uses[u] > 0 and u != value.uid]
-                if writer.uses[value.uid] > 0 or alive or (operand.text != name and name in writer.taken and self._held(name, value)):
-                    if operand.text == name or alive:
-                        writer._clear(name)
-                        operand = writer.values.get(value.uid, operand) if operand.text == name else operand
+                alive = [
+                    u
+                    for u, o in writer.values.items()
+                    if writer._mentions(o, name) and writer.uses[u] > 0 and u != value.uid
+                ]
+                if alive or (operand.text == name and writer.uses[value.uid] > 0):
+                    writer._clear(name)
+                    operand = writer.values.get(value.uid, operand) if operand.text == name else operand
                 if operand.text != name:
                     writer.emit(f"{name} = {operand.text}")
                 writer.taken.add(name)
@@ -131,11 +140,7 @@ class LoopWriter:
                 writer.emit(f"{name} = {operand.text}")
                 operand = replace(operand, text=name, binding=100)
             operands[place] = operand
-        del signature
         return operands
-
-    def _held(self, name: str, value: Value) -> bool:
-        return any(o.text == name and self.writer.uses[u] > 0 for u, o in self.writer.values.items() if u != value.uid)
 
     def _name(self, out: int) -> str:
         name = self.loop.names[out] if out < len(self.loop.names) else ""
@@ -152,7 +157,11 @@ class LoopWriter:
     def _header(self, module: str, body: str) -> str:
         loop, names = self.loop, self.owner.names
         used = [t for t in loop.targets if mentions_word(t, body)]
-        over = loop_iterable(loop, self.writer.expressions, names) if used or self.entry is None or loop.keyword == "loop" else ""
+        over = (
+            loop_iterable(loop, self.writer.expressions, names)
+            if used or self.entry is None or loop.keyword == "loop"
+            else ""
+        )
         if self.entry is None or loop.keyword == "loop":
             shown = ", ".join(identifier(t) if t in used else "_" for t in loop.targets) or "_"
             return f"for {shown} in {over}:"
@@ -162,16 +171,18 @@ class LoopWriter:
         shown = ", ".join(identifier(t) if t in used else "_" for t in loop.targets)
         if loop.keyword == "repeat":
             return f"for {shown}, {module} in enumerate({listed}):"
-        return f"for ({shown}), {module} in zip({over}, {listed}):" if len(loop.targets) > 1 else f"for {shown}, {module} in zip({over}, {listed}):"
+        return (
+            f"for ({shown}), {module} in zip({over}, {listed}):"
+            if len(loop.targets) > 1
+            else f"for {shown}, {module} in zip({over}, {listed}):"
+        )
 
     def _turn(self, turn: Call, names: dict[int, Operand], module: str) -> list[Operand]:
         """One turn's body, or the call of its module; the results are bound to their names."""
         writer, template = self.writer, turn.template
         made = self._turn_class(turn)
         if made is not None:
-            arguments = [
-                writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))
-            ]
+            arguments = [writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))]
             targets = [identifier(self._name(i)) for i in range(len(turn.outputs))]
             for t in targets:
                 writer.taken.add(t)
@@ -181,7 +192,11 @@ class LoopWriter:
             comment = self.owner.comment(turn.outputs[0].type, turn.span) if turn.outputs else ""
             writer.emit(f"{', '.join(targets)} = {call}" if targets else call, comment)
             return [
-                Operand(t, v.type, tuple(v.type.names[template.outputs[i].type.names.index(n)] for n in made.signature.outputs[i]))
+                Operand(
+                    t,
+                    v.type,
+                    tuple(v.type.names[template.outputs[i].type.names.index(n)] for n in made.signature.outputs[i]),
+                )
                 for i, (t, v) in enumerate(zip(targets, turn.outputs, strict=True))
             ]
         for i, value in enumerate(template.inputs):
@@ -223,7 +238,9 @@ class LoopWriter:
             later = 0
             for turn in loop.turns[:-1]:
                 uid = turn.outputs[i].uid
-                later += writer.uses[uid] - sum(1 for t in loop.turns for v in t.inputs if isinstance(v, Value) and v.uid == uid)
+                later += writer.uses[uid] - sum(
+                    1 for t in loop.turns for v in t.inputs if isinstance(v, Value) and v.uid == uid
+                )
             if later > 0:
                 wanted[i] = writer.fresh(f"{self._name(i)}s")
                 writer.emit(f"{wanted[i]}.append({results[i].text})")
@@ -246,7 +263,7 @@ class LoopWriter:
 
     def _unrolled(self) -> None:
         writer, loop = self.writer, self.loop
-        for number, turn in enumerate(loop.turns):
+        for turn in loop.turns:
             names = {}
             for i, value in enumerate(turn.inputs):
                 assert isinstance(value, Value)
@@ -262,7 +279,6 @@ class LoopWriter:
             for value, result in zip(turn.outputs, results, strict=True):
                 order = tuple(value.type.names[result.type.names.index(n)] for n in result.order)
                 writer.values[value.uid] = replace(result, type=value.type, order=order)
-        del number
 
     def _turn_once(self, turn: Call, names: dict[int, Operand], module: str) -> list[Operand]:
         saved, self.first = self.first, turn
@@ -270,10 +286,19 @@ class LoopWriter:
             made = self._turn_class(turn)
             if made is not None:
                 targets = [self._free(i) for i in range(len(turn.outputs))]
-                arguments = [self.writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))]
+                arguments = [
+                    self.writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))
+                ]
                 self.writer.emit(f"{', '.join(targets)} = {module}({', '.join(arguments)})")
                 return [
-                    Operand(t, v.type, tuple(v.type.names[turn.template.outputs[i].type.names.index(n)] for n in made.signature.outputs[i]))
+                    Operand(
+                        t,
+                        v.type,
+                        tuple(
+                            v.type.names[turn.template.outputs[i].type.names.index(n)]
+                            for n in made.signature.outputs[i]
+                        ),
+                    )
                     for i, (t, v) in enumerate(zip(targets, turn.outputs, strict=True))
                 ]
             writer, template = self.writer, turn.template
@@ -286,7 +311,8 @@ class LoopWriter:
             writer.write(template.body)
             self.owner.loop_children.pop()
             return [
-                replace(writer.logical(writer.operand(v)), type=turn.outputs[i].type) for i, v in enumerate(template.outputs)
+                replace(writer.logical(writer.operand(v)), type=turn.outputs[i].type)
+                for i, v in enumerate(template.outputs)
             ]
         finally:
             self.first = saved

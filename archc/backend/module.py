@@ -14,6 +14,7 @@ from archc.backend.document import WIDTH
 from archc.backend.fold import fold_constants
 from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
+from archc.backend.outputs import forward_lines
 from archc.backend.python import class_name, identifier, literal, plain_text, quoted
 from archc.backend.writer import Line, negated
 from archc.contract import Contract, solve
@@ -98,14 +99,18 @@ class _File:
         f = self.figures
         lines = ["", f"{self.program.name}: {f.params:,} parameters."]
         if f.macs:
-            lines[-1] = f"{self.program.name}: {f.params:,} parameters, {f.macs / 1e9:.4g} GMACs ({f.flops / 1e9:.4g} GFLOPs) {f.at}."
+            lines[-1] = (
+                f"{self.program.name}: {f.params:,} parameters, {f.macs / 1e9:.4g} GMACs ({f.flops / 1e9:.4g} GFLOPs) {f.at}."
+            )
         for i in self.program.inputs:
             lines.append(f"Input  {i.name}: {i.value.type}")
         for o in self.program.outputs:
             values = o.value if isinstance(o.value, tuple) else (o.value,)
             lines.append(f"Output {o.name}: {', '.join(str(v.type) for v in values)}")
         lines += [f"Needs  {text}" for text in self.contract.describe()]
-        return [part for line in lines for part in textwrap.wrap(plain_text(line), WIDTH, subsequent_indent=" " * 8) or [""]]
+        return [
+            part for line in lines for part in textwrap.wrap(plain_text(line), WIDTH, subsequent_indent=" " * 8) or [""]
+        ]
 
     def _imports(self, body: str) -> list[str]:
         lines = []
@@ -140,20 +145,24 @@ class _File:
             own = solve(entry.symbols, entry.obligations)
             inputs = [(v.name, v) for v in entry.template.inputs]
             methods += [Line(0, ""), head, *contract_lines(f"{program.name}.{entry.name}", own, inputs), *body]
-        if self.classifier is not None:
-            forward = self.classifier.methods(writer, self._checks())
-        else:
-            forward = self._forward(writer)
+        checks = self._checks()
+        forward = self.classifier.methods(writer, checks) if self.classifier else forward_lines(program, writer, checks)
         init = self._init(writer)
         rules = self._init_weights()
         doc = docstring(4, plain_text(program.doc.strip().split("\n")[0]) or program.model)
-        lines = [Line(0, f"class {self.model_name}(nn.Module):"), *doc, Line(0, ""), *init, *rules, *methods, Line(0, ""), *forward]
-        return [text for line in lines for text in (lay_out(line.indent, line.text, line.comment) if line.text else [""])]
-
-    def _forward(self, writer: ClassWriter) -> list[Line]:
-        from archc.backend.outputs import forward_lines
-
-        return forward_lines(self.program, writer, self._checks())
+        lines = [
+            Line(0, f"class {self.model_name}(nn.Module):"),
+            *doc,
+            Line(0, ""),
+            *init,
+            *rules,
+            *methods,
+            Line(0, ""),
+            *forward,
+        ]
+        return [
+            text for line in lines for text in (lay_out(line.indent, line.text, line.comment) if line.text else [""])
+        ]
 
     def _checks(self) -> list[Line]:
         """The contract of the model, as statements at the head of `forward`."""
@@ -172,7 +181,11 @@ class _File:
         program = self.program
         construct = Constructor(writer)
         start = self.classifier.taps(construct) if self.classifier is not None else []
-        body = [*start, *construct.lines_of(program.root.entries)] if construct.taps else [*construct.lines_of(program.root.entries), *start]
+        body = (
+            [*start, *construct.lines_of(program.root.entries)]
+            if construct.taps
+            else [*construct.lines_of(program.root.entries), *start]
+        )
         extra: list[Line] = []
         if self.classifier is not None:
             extra = self.classifier.attributes(construct)

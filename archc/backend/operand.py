@@ -58,9 +58,12 @@ class Operand:
         if order == self.order:
             return self
         steps = ", ".join(str(self.order.index(name)) for name in order)
-        if len(order) > 1 and [n for n in self.order if n not in self._swapped(order)] == [
-            n for n in order if n not in self._swapped(order)
-        ] and len(self._swapped(order)) == 2:
+        if (
+            len(order) > 1
+            and [n for n in self.order if n not in self._swapped(order)]
+            == [n for n in order if n not in self._swapped(order)]
+            and len(self._swapped(order)) == 2
+        ):
             a, b = (self.order.index(name) for name in self._swapped(order))
             return replace(self, text=f"{self.atom}.transpose({a}, {b})", order=order, binding=ATOM)
         return replace(self, text=f"{self.atom}.permute({steps})", order=order, binding=ATOM)

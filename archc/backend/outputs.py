@@ -65,15 +65,26 @@ def _first_states(program: Program) -> list[Line]:
             continue
         name = identifier(i.name)
         # A size that no other input tells is 0: nothing is remembered yet.
-        shape = [str(a.size.constant) if a.size.constant is not None else known.get(str(a.size), "0") for a in i.value.type.axes]
+        shape = [
+            str(a.size.constant) if a.size.constant is not None else known.get(str(a.size), "0")
+            for a in i.value.type.axes
+        ]
         sized = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})"
-        value = f"{anchor}.new_zeros({sized})" if i.default in ("empty", "0") else f"{anchor}.new_full({sized}, {i.default})"
+        value = (
+            f"{anchor}.new_zeros({sized})"
+            if i.default in ("empty", "0")
+            else f"{anchor}.new_full({sized}, {i.default})"
+        )
         lines += [Line(8, f"if {name} is None:"), Line(12, f"{name} = {value}")]
     return lines
 
 
 def _returns(program: Program) -> str:
-    kinds = ["Tensor" if isinstance(o.value, Value) else "list[Tensor]" for o in program.outputs if o.when is None and o.kind != "loss"]
+    kinds = [
+        "Tensor" if isinstance(o.value, Value) else "list[Tensor]"
+        for o in program.outputs
+        if o.when is None and o.kind != "loss"
+    ]
     if len(kinds) != len(program.outputs):
         return "Any"
     return kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"

@@ -33,4 +33,4 @@ def channels_last(type: TensorType) -> tuple[int, ...]:
     if "C" not in names:
         return tuple(range(len(names)))
     at = names.index("C")
-    return tuple(p for p in range(len(names)) if p != at) + (at,)
+    return (*(p for p in range(len(names)) if p != at), at)

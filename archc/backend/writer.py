@@ -100,7 +100,9 @@ class Writer:
             definition = self.names.resolve(var.definition)
             if short(definition) or isinstance(definition, Const):
                 text = self.expressions.write(definition)
-                return text if text.replace(".", "").replace("_", "").isalnum() else f"({text})" if " " in text else text
+                return (
+                    text if text.replace(".", "").replace("_", "").isalnum() else f"({text})" if " " in text else text
+                )
         self.names.kept.setdefault(var.name, var)
         return f"self.{self.owner.attribute(var.name)}"
 
@@ -238,7 +240,12 @@ class Writer:
             case Apply():
                 self._apply(statement)
             case Call():
-                self._call(statement, self.owner.child_text(statement.entry) if statement.entry is not None else f"self.{statement.template.name}")
+                self._call(
+                    statement,
+                    self.owner.child_text(statement.entry)
+                    if statement.entry is not None
+                    else f"self.{statement.template.name}",
+                )
             case Relabel(input=source, output=target):
                 operand = self.operand(source)
                 names = dict(zip(source.type.names, target.type.names, strict=True))
@@ -382,7 +389,10 @@ class Writer:
                         operand = self.logical(self.values[value.uid])
                         if operand.text != names[merge.name]:
                             self._clear_later(names[merge.name])
-                            self.emit(f"{names[merge.name]} = {operand.text}", self.owner.comment(merge.result.type, statement.span))
+                            self.emit(
+                                f"{names[merge.name]} = {operand.text}",
+                                self.owner.comment(merge.result.type, statement.span),
+                            )
                         self.taken.add(names[merge.name])
                         results[merge.result.uid] = Operand(names[merge.name], merge.result.type, operand.order)
             pieces.append(self.lines)

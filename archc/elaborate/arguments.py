@@ -98,10 +98,23 @@ def bind_fields(
 ) -> None:  # fmt: skip
     tensors = [t for v in operands.values() for t in tensors_in(v)]
     fields = parameters(op)
-    queue = [p for p in fields if p.kind != "sizes" and p.name not in {k.keyword for k in keywords} and p.name not in operands and p.name not in given]
+    queue = [
+        p
+        for p in fields
+        if p.kind != "sizes"
+        and p.name not in {k.keyword for k in keywords}
+        and p.name not in operands
+        and p.name not in given
+    ]
     for a in positional:
         if not queue:
-            raise fail("E0205", f"`{op.name}` takes fewer arguments", a.span, "one too many", helps=(f"signature: {signature(op)}",))
+            raise fail(
+                "E0205",
+                f"`{op.name}` takes fewer arguments",
+                a.span,
+                "one too many",
+                helps=(f"signature: {signature(op)}",),
+            )
         target = queue[0]
         if target.kind == "axes":
             given[target.name] = (*given.get(target.name, ()), *_axes(a, tensors, op))
@@ -155,7 +168,9 @@ def _field(op: type[Op], p: Parameter, a: Arg, tensors: list[Value]) -> Any:
         if p.kind == "any" and a.axis in names:
             return a.axis
         known = [*OPERATIONS, *names]
-        raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name", helps=did_you_mean(a.axis, known))
+        raise fail(
+            "E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name", helps=did_you_mean(a.axis, known)
+        )
     if p.kind == "region" and not isinstance(value, Region):
         raise fail("E0206", f"`{op.name}` needs a region for `{p.name}`, and this is {kind_of(value)}", a.span,
                    helps=("regions are " + ", ".join(sorted(REGIONS)),))  # fmt: skip
@@ -179,10 +194,16 @@ KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "boo
 def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span) -> None:
     """Raises ArchError E0206 where a compile-time argument has the wrong kind, E0304 for a size that depends on the inputs."""
     raw = value.value
-    if raw is None and not p.required and (p.default is None or (isinstance(p.default, Scalar) and p.default.value is None)):
+    if (
+        raw is None
+        and not p.required
+        and (p.default is None or (isinstance(p.default, Scalar) and p.default.value is None))
+    ):
         return
     if p.kind in ("int", "size") and isinstance(raw, Size):
-        raise fail("E0304", f"`{p.name}` of `{owner}` must be a number, and {raw} depends on the sizes of the inputs", span)
+        raise fail(
+            "E0304", f"`{p.name}` of `{owner}` must be a number, and {raw} depends on the sizes of the inputs", span
+        )
     if p.kind == "size":
         ok = (isinstance(raw, int) and not isinstance(raw, bool)) or (
             isinstance(raw, tuple) and all(isinstance(i.value, int) and not isinstance(i.value, bool) for i in raw)
@@ -207,7 +228,9 @@ def make_value(cls: Any, args: list[Arg], span: Span) -> Any:
     queue = [p for p in fields if p.name not in {a.keyword for a in args}]
     for a in positional:
         if not queue:
-            raise fail("E0205", f"`{cls.name}` takes fewer arguments", a.span, helps=(f"signature: {signature_of(cls)}",))
+            raise fail(
+                "E0205", f"`{cls.name}` takes fewer arguments", a.span, helps=(f"signature: {signature_of(cls)}",)
+            )
         p = queue[0]
         if p.kind == "axes":
             if a.axis is None:

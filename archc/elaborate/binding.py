@@ -137,7 +137,12 @@ def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
 
     if isinstance(p.type, tree.Kind) and p.type.name not in KINDS:
         raise fail("E0221", f"there is no kind `{p.type.name}`", p.type.span, helps=did_you_mean(p.type.name, KINDS))
-    if isinstance(value, Scalar) and value.value is None and isinstance(p.default, tree.Constant) and p.default.value is None:
+    if (
+        isinstance(value, Scalar)
+        and value.value is None
+        and isinstance(p.default, tree.Constant)
+        and p.default.value is None
+    ):
         return
     if not fits(p.type, value):
         wanted = "a tensor" if isinstance(p.type, tree.TensorDecl) else f"`{p.type.span.text}`"
@@ -146,7 +151,7 @@ def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
 
 def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span) -> dict[str, str]:
     """Caller's axis names to the signature's. Raises ArchError E0306 (axes at other places), E0307 (rank), E0305 (dtype)."""
-    if decl.dtype != type.dtype and not (decl.dtype == "float" and not decl.axes[:0] and type.dtype == "int" and False):
+    if decl.dtype != type.dtype:
         raise fail("E0305", f"`{owner}` takes {decl.dtype} tensors here, and this is {type}", span)
     named = [a for a in decl.axes if isinstance(a, tree.AxisDecl)]
     if len(named) != len(decl.axes):
@@ -155,11 +160,16 @@ def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span) -> dict
                 raise fail("E0307", f"`{owner}` needs an axis `{a.name}`, and its operand is {type}", span)
         return {}
     if len(named) != len(type.axes):
-        raise fail("E0307", f"`{owner}` takes {len(named)} axes, [{', '.join(a.name for a in named)}], and its operand is {type}", span)
+        raise fail(
+            "E0307",
+            f"`{owner}` takes {len(named)} axes, [{', '.join(a.name for a in named)}], and its operand is {type}",
+            span,
+        )
     names = {theirs: ours.name for theirs, ours in zip(type.names, named, strict=True)}
     for theirs, ours in names.items():
         if theirs != ours and ours in type.names:
-            raise fail("E0306", f"`{owner}` takes [{', '.join(a.name for a in named)}], and `{ours}` stands elsewhere in {type}", span,
+            takes = ", ".join(a.name for a in named)
+            raise fail("E0306", f"`{owner}` takes [{takes}], and `{ours}` stands elsewhere in {type}", span,
                        helps=("`rearrange` changes the order of axes",))  # fmt: skip
     return names
 
@@ -208,7 +218,9 @@ def check_sizes(owner: str, scope: Scope, late: list[Any]) -> None:
         )  # fmt: skip
         verdict = settle(obligation, scope.session.least)
         if verdict == "refused":
-            raise fail("E0301", obligation.why, span, f"{axis.name} is {size.value}", helps=(f"signature: {axis.span.text}",))
+            raise fail(
+                "E0301", obligation.why, span, f"{axis.name} is {size.value}", helps=(f"signature: {axis.span.text}",)
+            )
         if verdict == "depends":
             scope.session.oblige(obligation)
 

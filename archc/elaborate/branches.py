@@ -154,7 +154,9 @@ def _branch_on_sizes(condition: Scalar, statement: tree.If, scope: Scope) -> Non
         if then.type.names != otherwise.type.names or any(
             a.size != b.size for a, b in zip(then.type.axes, otherwise.type.axes, strict=True)
         ):
-            raise fail("E0227", f"the arms give `{name}` different types: {then.type} and {otherwise.type}", statement.span)
+            raise fail(
+                "E0227", f"the arms give `{name}` different types: {then.type} and {otherwise.type}", statement.span
+            )
         result = scope.frame.value(then.type, statement.span, name)
         merges.append(Merge(name, then, otherwise, result))
         scope.env[name] = result

@@ -97,7 +97,9 @@ def pipe(left: Any, right: tree.Expr, expr: tree.Expr, scope: Scope) -> Any:
 def unknown_callable(name: str, span: Span, scope: Scope) -> Any:
     """Raises ArchError E0201 for a call of something unknown."""
     known = [*scope.env, *scope.file.names, *OPERATIONS, *REGIONS, *PATHS, *FUNCTIONS]
-    raise fail("E0201", f"no operation or component is called `{name}`", span, "unknown name", helps=did_you_mean(name, known))
+    raise fail(
+        "E0201", f"no operation or component is called `{name}`", span, "unknown name", helps=did_you_mean(name, known)
+    )
 
 
 def call(expr: tree.Call, scope: Scope, piped: Any, label: str | None) -> Any:
@@ -116,7 +118,11 @@ def call(expr: tree.Call, scope: Scope, piped: Any, label: str | None) -> Any:
         compile_time = piped is None and all(isinstance(a.value, Scalar) and a.keyword is None for a in args)
         if name in FUNCTIONS and compile_time and args and not isinstance(target, (FnRef, ComponentRef)):
             return call_function(name, [a.value for a in args], expr.span)
-        if name in FUNCTIONS and name in ("zip", "enumerate", "len", "reversed") and isinstance(target, (OpRef, type(None))):
+        if (
+            name in FUNCTIONS
+            and name in ("zip", "enumerate", "len", "reversed")
+            and isinstance(target, (OpRef, type(None)))
+        ):
             return _list_function(name, args, expr.span)
         if target is None and name in REGIONS:
             return make_value(REGIONS[name], args, expr.span)
@@ -238,9 +244,9 @@ def _elementwise_twin(op: type[Op], positional: list[Arg], piped: Any) -> type[O
     twin = getattr(op, "alternative", None)
     if twin is None:
         return op
-    values = [*([] if piped is None else [Arg(None, piped, None, (), positional[0].span if positional else None)]), *positional]
-    both = len(values) == 2 and all(isinstance(v.value, (Value, Scalar)) for v in values)
-    return OPERATORS[twin] if both and not _names_an_axis(values[1], values[0].value) else op
+    first, rest = (piped, positional) if piped is not None else (positional[0].value if positional else None, positional[1:])
+    both = isinstance(first, (Value, Scalar)) and len(rest) == 1 and isinstance(rest[0].value, (Value, Scalar))
+    return OPERATORS[twin] if both and not _names_an_axis(rest[0], first) else op
 
 
 def _match_operands(

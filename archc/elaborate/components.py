@@ -124,7 +124,11 @@ def call_template(
 
 def _result_shape(made: Template) -> list[Any]:
     """Where each result lies among the outputs: an index, or the indices of a list."""
-    return [i[0] if len(i) == 1 and i[0] >= 0 else tuple(i) for i in made.lists] if made.lists else list(range(len(made.outputs)))
+    return (
+        [i[0] if len(i) == 1 and i[0] >= 0 else tuple(i) for i in made.lists]
+        if made.lists
+        else list(range(len(made.outputs)))
+    )
 
 
 def _outside(type: TensorType, back: dict[str, str], args: dict[str, Any]) -> TensorType:

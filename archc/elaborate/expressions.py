@@ -70,7 +70,9 @@ def evaluate(expr: tree.Expr, scope: Scope) -> Any:
         case tree.Labelled(label=label, call=inner):
             if isinstance(inner, tree.Call):
                 return calls.call(inner, scope, None, label)
-            raise fail("E0218", f"the label `{label}` stands before something that is not a call", expr.span, help_label(label))
+            raise fail(
+                "E0218", f"the label `{label}` stands before something that is not a call", expr.span, help_label(label)
+            )
         case tree.Index():
             return _index(expr, scope)
         case tree.Attribute(value=value, name=name):
@@ -99,7 +101,13 @@ def lookup(name: tree.Name, scope: Scope) -> Any:
     if found is not None:
         return found
     known = [*scope.env, *scope.file.names, *OPERATIONS, *REGIONS, *PATHS, *FUNCTIONS, *CONSTANTS]
-    raise fail("E0201", f"nothing is called `{name.name}` here", name.span, "unknown name", helps=did_you_mean(name.name, known))
+    raise fail(
+        "E0201",
+        f"nothing is called `{name.name}` here",
+        name.span,
+        "unknown name",
+        helps=did_you_mean(name.name, known),
+    )
 
 
 def find(name: str, scope: Scope) -> Any:
@@ -146,13 +154,15 @@ def _unary(op: str, operand: tree.Expr, expr: tree.Unary, scope: Scope) -> Any:
     raise fail("E0206", f"`{op}` works on numbers and tensors, not on {kind_of(value)}", expr.span)
 
 
-def binary(op: str, left: Any, right: Any, expr: tree.Expr, scope: Scope) -> Any:
+def binary(op: str, left: Any, right: Any, expr: tree.Node, scope: Scope) -> Any:
     """`left op right` for numbers, tensors, regions, lists."""
     if isinstance(left, Poison) or isinstance(right, Poison):
         return POISON
     if isinstance(left, Scalar) and isinstance(right, Scalar):
         return operate(op, [left, right], expr.span)
-    if isinstance(left, Region) and ((isinstance(right, Region) and op in "+-*") or (isinstance(right, Value) and op == "&")):
+    if isinstance(left, Region) and (
+        (isinstance(right, Region) and op in "+-*") or (isinstance(right, Value) and op == "&")
+    ):
         return {"+": operator.add, "-": operator.sub, "*": operator.mul, "&": operator.and_}[op](left, right)
     if op == "+" and any(isinstance(v, Many) for v in (left, right)):
         parts = [_items(v) for v in (left, right)]
@@ -251,8 +261,10 @@ def _conditional(expr: tree.Conditional, scope: Scope) -> Any:
     if sym is None:
         return value
     arms = (value.sym, sym) if chosen else (sym, value.sym)
-    return Scalar(value.value, apply("if", condition.sym, *arms)) if not isinstance(value.value, tuple) else from_value(
-        [item.value for item in value.value], apply("if", condition.sym, *arms)
+    return (
+        Scalar(value.value, apply("if", condition.sym, *arms))
+        if not isinstance(value.value, tuple)
+        else from_value([item.value for item in value.value], apply("if", condition.sym, *arms))
     )
 
 
@@ -292,6 +304,7 @@ def _comprehension(expr: tree.Comprehension, scope: Scope) -> Any:
     scope.env.update(saved)
     collected = _collect(results, False)
     if isinstance(collected, Scalar) and isinstance(iterable, Scalar) and not isinstance(iterable.sym, Const):
+
         def name(text: str) -> Sym:
             if text in expr.targets:
                 return Var(text)

@@ -200,7 +200,9 @@ class Frame:
         for known, inside in self.inputs:
             if known.uid == outside.uid:
                 return inside
-        inside = self.value(self.retyped.get(value.uid, outside.type), outside.span, self.called.get(value.uid, outside.name))
+        inside = self.value(
+            self.retyped.get(value.uid, outside.type), outside.span, self.called.get(value.uid, outside.name)
+        )
         self.inputs.append((outside, inside))
         return inside
 

@@ -139,7 +139,9 @@ def _import(item: tree.Import, names: FileNames, loading: _Loading) -> None:
         try:
             source = read(path, shown)
         except ArchError:
-            raise fail("E0701", f"there is no spec `{'.'.join(item.path)}`", item.span, helps=(f"looked for {shown}",)) from None
+            raise fail(
+                "E0701", f"there is no spec `{'.'.join(item.path)}`", item.span, helps=(f"looked for {shown}",)
+            ) from None
         _load(source, loading)
     imported = loading.files[path]
     for one in item.names:

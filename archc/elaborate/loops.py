@@ -40,9 +40,15 @@ def run_loop(statement: tree.Loop, scope: Scope) -> None:
         return
     if statement.keyword in ("repeat", "loop"):
         if not isinstance(iterable, Scalar) or not isinstance(iterable.value, int) or isinstance(iterable.value, bool):
-            raise fail("E0206", f"`{statement.keyword}` needs a whole number, and this is {kind_of(iterable)}", statement.iterable.span)
+            raise fail(
+                "E0206",
+                f"`{statement.keyword}` needs a whole number, and this is {kind_of(iterable)}",
+                statement.iterable.span,
+            )
         if not 0 <= iterable.value <= 100_000:
-            raise fail("E0404", f"`{statement.keyword}` runs 0 to 100,000 times, not {iterable.value}", statement.iterable.span)
+            raise fail(
+                "E0404", f"`{statement.keyword}` runs 0 to 100,000 times, not {iterable.value}", statement.iterable.span
+            )
         items: tuple[Any, ...] = tuple(const(i) for i in range(iterable.value))
     else:
         items = items_of(iterable, statement.iterable)
@@ -143,7 +149,11 @@ class _Turns:
 
         def name(value: Any, variable: str) -> Any:
             if isinstance(value, Scalar):
-                return from_value(plain(value), Var(variable)) if isinstance(value.value, tuple) else Scalar(value.value, Var(variable))
+                return (
+                    from_value(plain(value), Var(variable))
+                    if isinstance(value.value, tuple)
+                    else Scalar(value.value, Var(variable))
+                )
             return value
 
         if len(targets) == 1:
@@ -210,7 +220,9 @@ class _Turns:
                         # What every turn sets to the same is known by that, also behind the loop.
                         changing = local | {v.name for v in self.phis.values()}
                         steady = not mentions(self.nexts[key], changing)
-                        dim = Dim(dim.size, self.nexts[key] if steady and number == len(self.items) - 1 else self.phis[key])
+                        dim = Dim(
+                            dim.size, self.nexts[key] if steady and number == len(self.items) - 1 else self.phis[key]
+                        )
                     elif dim.sym is not None and mentions(dim.sym, local):
                         same = next((v for k, v in self.phis.items() if self.nexts.get(k) == dim.sym), None)
                         dim = Dim(dim.size, same if same is not None else Const(dim.constant))
@@ -252,11 +264,19 @@ class _Turns:
     def _item(self, number: int) -> OpEntry | ChildEntry:
         frame = self.frames[number]
         entries = frame.level.entries
-        if len(entries) == 1 and entries[0].name == "" and isinstance(entries[0], (OpEntry, ChildEntry)) and not entries[0].guards:
-            if not (isinstance(entries[0], OpEntry) and entries[0].functional):
-                return entries[0]
+        if len(entries) == 1 and entries[0].name == "" and not entries[0].guards:
+            match entries[0]:
+                case ChildEntry() | OpEntry(functional=False) as unit:
+                    return unit
+                case _:
+                    pass
         # The template of the turn is completed when the loop is (`Pending.settle`).
-        return ChildEntry("", Template(frame.name, "turn", "", (), (), (), (), tuple(entries), self.statement.span), (), self.statement.span)
+        return ChildEntry(
+            "",
+            Template(frame.name, "turn", "", (), (), (), (), tuple(entries), self.statement.span),
+            (),
+            self.statement.span,
+        )
 
     def settle(self, entry: str | None) -> Repeat:
         """The finished loop. All uses of its results are known now."""
@@ -303,7 +323,8 @@ class _Turns:
                 continue
             if isinstance(existing, ListEntry):
                 level.entries[i] = replace(
-                    existing, items=tuple(completed(item, made) for item, made in zip(existing.items, templates, strict=False))
+                    existing,
+                    items=tuple(completed(item, made) for item, made in zip(existing.items, templates, strict=False)),
                 )
             elif isinstance(existing, ChildEntry) and templates:
                 level.entries[i] = completed(existing, templates[0])
@@ -331,7 +352,11 @@ class _Turns:
                 env[target] = Scalar(number, Var(target))
         else:
             named = self._named(item)
-            parts = (named,) if len(self.statement.targets) == 1 else (named.value if isinstance(named, Scalar) else named.items)
+            parts = (
+                (named,)
+                if len(self.statement.targets) == 1
+                else (named.value if isinstance(named, Scalar) else named.items)
+            )
             for target, part in zip(self.statement.targets, parts, strict=True):
                 if isinstance(part, Scalar):
                     env[target] = part
@@ -381,6 +406,8 @@ def _settled(statement: Any) -> Any:
     if isinstance(statement, Pending):
         return statement.turns.settle(statement.entry)
     if isinstance(statement, Branch):
-        arms = [None if arm is None else tuple(_settled(s) for s in arm) for arm in (statement.then, statement.otherwise)]
+        arms = [
+            None if arm is None else tuple(_settled(s) for s in arm) for arm in (statement.then, statement.otherwise)
+        ]
         return replace(statement, then=arms[0], otherwise=arms[1])
     return statement

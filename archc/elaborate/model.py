@@ -116,7 +116,9 @@ class Model:
         if len(parts) != len(statement.targets):
             raise fail("E0208", f"{len(statement.targets)} names for {len(parts) or 1} results", statement.span)
         if statement.when not in (None, "training"):
-            raise fail("E0213", f"an output exists always or `when training`, not `when {statement.when}`", statement.span)
+            raise fail(
+                "E0213", f"an output exists always or `when training`, not `when {statement.when}`", statement.span
+            )
         for name, part in zip(statement.targets, parts, strict=True):
             tensors = tensors_in(part)
             if not tensors:
@@ -127,7 +129,15 @@ class Model:
                 self._set_next(name, part, statement, scope)
                 continue
             used = tuple(scope.frame.use(t) for t in tensors)
-            self.outputs.append(Output(name, used[0] if isinstance(part, Value) else used, statement.keyword, statement.when, statement.span))
+            self.outputs.append(
+                Output(
+                    name,
+                    used[0] if isinstance(part, Value) else used,
+                    statement.keyword,
+                    statement.when,
+                    statement.span,
+                )
+            )
             if name not in scope.env:
                 bind_name(name, part, statement, scope)
 
@@ -138,7 +148,9 @@ class Model:
             raise fail("E0201", f"there is no state called `{name}`", statement.span,
                        helps=did_you_mean(name, [i.name for i in self.inputs if i.kind == "state"]))  # fmt: skip
         if not isinstance(value, Value) or value.type.names != state.value.type.names:
-            raise fail("E0308", f"the state `{name}` is {state.value.type}, and this is {kind_of(value)}", statement.span)
+            raise fail(
+                "E0308", f"the state `{name}` is {state.value.type}, and this is {kind_of(value)}", statement.span
+            )
         scope.env[f"next {name}"] = scope.frame.use(value)
 
     def states_out(self, scope: Scope) -> None:
@@ -251,7 +263,13 @@ def _resolve(ref: BindingRef, depth: int) -> Variant:
     elif isinstance(target, ComponentRef) and target.tree.role == "model":
         base = Variant(ref.tree.name, target, (), (), ref.tree.span, file)
     elif target is None:
-        raise fail("E0201", f"no model is called `{call.name}`", call.span, "unknown name", helps=did_you_mean(call.name, file.names))
+        raise fail(
+            "E0201",
+            f"no model is called `{call.name}`",
+            call.span,
+            "unknown name",
+            helps=did_you_mean(call.name, file.names),
+        )
     else:
         raise fail("E0802", f"`{call.name}` is not a model", call.span, helps=("a variant is a model with arguments",))
     declared = base.model.tree.parameters
@@ -320,11 +338,22 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
         raise ArchError(session.diagnostics)
     model.states_out(scope)
     if not model.inputs:
-        raise fail("E0803", f"`{ref.tree.name}` has no input", ref.tree.span, helps=("write `input image: [B, C=3, H, W]`",))
+        raise fail(
+            "E0803", f"`{ref.tree.name}` has no input", ref.tree.span, helps=("write `input image: [B, C=3, H, W]`",)
+        )
     if not model.outputs:
         raise fail("E0803", f"`{ref.tree.name}` has no output", ref.tree.span, helps=("write `output logits = ...`",))
     results = tuple(Many(o.value) if isinstance(o.value, tuple) else o.value for o in model.outputs)
-    root = finish(frame, ref.tree.name, "model", [i.value for i in model.inputs], results, tuple(passed), ref.tree.span, doc_of(ref.tree.body))
+    root = finish(
+        frame,
+        ref.tree.name,
+        "model",
+        [i.value for i in model.inputs],
+        results,
+        tuple(passed),
+        ref.tree.span,
+        doc_of(ref.tree.body),
+    )
     if session.diagnostics:
         raise ArchError(session.diagnostics)
     source = library.main.file.source

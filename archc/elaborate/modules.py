@@ -123,13 +123,17 @@ def _within(frame: Frame, level: Level) -> bool:
 def call_entry(ref: EntryRef, args: list[Any], piped: Any, span: Span, scope: Scope) -> Any:
     """A model's own entry called from its body: the same weights again."""
     level = scope.frame.level
-    as_component = tree.Component("entry", ref.tree.name, ref.tree.parameters, ref.tree.results, ref.tree.body, span=ref.tree.span)
+    as_component = tree.Component(
+        "entry", ref.tree.name, ref.tree.parameters, ref.tree.results, ref.tree.body, span=ref.tree.span
+    )
     component = ComponentRef(as_component, ref.scope.file)
     bound = bind(component, args, piped, span)
     for p in ref.tree.parameters:
         if p.name in bound.values:
             check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name])
-    made = entry_template(ref, [bound.values[p.name] for p in ref.tree.parameters if p.name in bound.values], bound, level, span)
+    made = entry_template(
+        ref, [bound.values[p.name] for p in ref.tree.parameters if p.name in bound.values], bound, level, span
+    )
     if made is None:
         return POISON
     return call_template(made, (), component, bound, span, scope, None)
@@ -153,7 +157,10 @@ def entry_template(ref: EntryRef, values: list[Any], bound: Bound, level: Level,
         else:
             inner.env[p.name] = value
     component = ComponentRef(
-        tree.Component("entry", ref.tree.name, ref.tree.parameters, ref.tree.results, ref.tree.body, span=ref.tree.span), outer.file
+        tree.Component(
+            "entry", ref.tree.name, ref.tree.parameters, ref.tree.results, ref.tree.body, span=ref.tree.span
+        ),
+        outer.file,
     )
     bind_defaults(component, still_missing(bound, inner.env), inner)
     check_sizes(ref.tree.name, inner, late)

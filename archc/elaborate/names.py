@@ -26,7 +26,12 @@ def check_label(name: str, span: Span) -> None:
     if name == "_" or name == "":
         return
     if keyword.iskeyword(name):
-        raise fail("E0228", f"`{name}` is a word of Python and cannot name weights", span, helps=(f"write `{name}_` or another word",))
+        raise fail(
+            "E0228",
+            f"`{name}` is a word of Python and cannot name weights",
+            span,
+            helps=(f"write `{name}_` or another word",),
+        )
     if name.startswith("_"):
         raise fail("E0228", f"`{name}` cannot name weights: names that begin with `_` are torch's own", span)
     if name in TAKEN:

@@ -37,7 +37,9 @@ def op_error(error: OpError, span: Span, args: list[Arg] | None = None) -> ArchE
     place = span
     if args and error.argument:
         place = next((a.span for a in args if a.keyword == error.argument), span)
-    return ArchError([Diagnostic(error.code, error.message, place, error.label, helps=(error.help,) if error.help else ())])
+    return ArchError(
+        [Diagnostic(error.code, error.message, place, error.label, helps=(error.help,) if error.help else ())]
+    )
 
 
 class Checker:
@@ -62,7 +64,9 @@ class Checker:
         if verdict == "depends":
             symbols = obligation.left.symbols | obligation.right.symbols
             if "B" in symbols:
-                raise OpError(f"{obligation.why}: this would restrict the batch", obligation.code, label=_refusal(obligation))
+                raise OpError(
+                    f"{obligation.why}: this would restrict the batch", obligation.code, label=_refusal(obligation)
+                )
             self.scope.session.oblige(obligation)
 
 
@@ -91,7 +95,9 @@ def apply_op(
         if p.kind == "axes" and p.name not in given and p.default == ("positions",) and first is not None:
             given[p.name] = tuple(axis.name for axis in first.type.positions)
     instance = construct(op, given, span, scope)
-    inputs = tuple(tuple(frame.use(t) for t in v) if isinstance(v, tuple) else v if v is None else frame.use(v) for v in operands)
+    inputs = tuple(
+        tuple(frame.use(t) for t in v) if isinstance(v, tuple) else v if v is None else frame.use(v) for v in operands
+    )
     extra = tuple(frame.use(v) for v in getattr(instance, "tensors", ()))
     types = [tuple(t.type for t in v) if isinstance(v, tuple) else v if v is None else v.type for v in inputs + extra]
     scope.session.count(span)
@@ -118,7 +124,7 @@ def apply_op(
 def settle_deferred(deferred: Deferred, like: Value, scope: Scope) -> Value:
     """The waiting operation, with the positions of `like`."""
     frame = scope.frame
-    inputs = tuple(frame.use(t) for t in deferred.inputs) + (frame.use(like),)
+    inputs = (*(frame.use(t) for t in deferred.inputs), frame.use(like))
     op = frame.localise(deferred.op)
     try:
         results = op.infer(Checker(scope, deferred.span), *(t.type for t in inputs))

@@ -40,9 +40,12 @@ def declare(statement: tree.Declare, scope: Scope) -> None:
             scope.env[statement.name] = POISON
             return
         if not isinstance(size, Scalar) or not isinstance(size.value, (int, Size)) or isinstance(size.value, bool):
-            raise fail("E0222", f"the size of `{axis.name}` is not known here", axis.span, helps=(f"write `{axis.name}=...`",))
+            raise fail(
+                "E0222", f"the size of `{axis.name}` is not known here", axis.span, helps=(f"write `{axis.name}=...`",)
+            )
         if isinstance(size.value, Size):
-            raise fail("E0304", f"the shape of a {statement.keyword} cannot depend on the input: `{axis.name}` is {size.value}", axis.span,
+            why = f"the shape of a {statement.keyword} cannot depend on the input: `{axis.name}` is {size.value}"
+            raise fail("E0304", why, axis.span,
                        helps=("give the model a parameter for the size it is built for (`img_size: int`)",
                               "or declare one size and use `resize(...)` where it is read"))  # fmt: skip
         if size.value < 1:
@@ -106,7 +109,9 @@ def init_rule(statement: tree.Init, scope: Scope) -> InitRule:
         kind, arguments = inner.function.name, tuple(a.value for a in inner.arguments)
         least, most = INITS[kind]
         if not least <= len(arguments) <= most:
-            raise fail("E0205", f"`{kind}` takes {least} to {most} numbers, and {len(arguments)} were given", inner.span)
+            raise fail(
+                "E0205", f"`{kind}` takes {least} to {most} numbers, and {len(arguments)} were given", inner.span
+            )
     from archc.elaborate.expressions import function_named
     from archc.elaborate.scalars import translate
     from archc.ops.table import OPERATIONS
@@ -129,7 +134,7 @@ def init_rule(statement: tree.Init, scope: Scope) -> InitRule:
         syms = tuple(translate(a, name, lambda text: function_named(text, scope)) for a in arguments)
     except KeyError as missing:
         raise fail("E0226", f"an initialiser cannot read {missing}", statement.value.span,
-                   helps=(f"`{statement.owner}` has " + ", ".join(sorted(owned)),) if owned else ())  # fmt: skip
+                   helps=(f"`{statement.owner}` has " + ", ".join(sorted(owned)),) if owned else ()) from None  # fmt: skip
     return InitRule(statement.owner, statement.weight, kind, syms, statement.span)
 
 
@@ -141,7 +146,9 @@ def declare_module(targets: tuple[str, ...], value: tree.Expr, statement: tree.B
         scope.env[targets[0]] = POISON
         return
     if isinstance(recipe, Many):
-        made: Any = Many(tuple(Module(f"{targets[0]}.{i}", r, statement.span, scope.frame.level) for i, r in enumerate(recipe.items)))
+        made: Any = Many(
+            tuple(Module(f"{targets[0]}.{i}", r, statement.span, scope.frame.level) for i, r in enumerate(recipe.items))
+        )
     elif isinstance(recipe, (Value, Scalar, Deferred)):
         raise fail("E0206", f"a module is made from a recipe, and this is {kind_of(recipe)}", value.span,
                    helps=("leave out the tensor: `module f = linear(C)`",))  # fmt: skip

@@ -125,7 +125,9 @@ def call_function(name: str, args: list[Scalar], span: Span) -> Scalar:
             return args[0]
         return Scalar(Unknown(name), sym)
     values = [plain(a) for a in args]
-    if name in ("range", "linspace") and any(isinstance(v, (int, float)) and abs(v) > LONGEST_LIST for v in values[-1:]):
+    if name in ("range", "linspace") and any(
+        isinstance(v, (int, float)) and abs(v) > LONGEST_LIST for v in values[-1:]
+    ):
         raise fail("E0404", f"a list of {values[-1]} items is longer than {LONGEST_LIST}", span)
     try:
         return from_value(MEANING[name](*values), sym)
@@ -165,10 +167,14 @@ def translate(expr: tree.Expr, lookup: Callable[[str], Sym], functions: Callable
                 return apply("if", go(condition), go(then), go(otherwise))
             case tree.ListExpr(items=items) | tree.TupleExpr(items=items):
                 return Apply("list", tuple(go(item) for item in items))
-            case tree.Index(value=value, subscripts=(tree.Subscript(axis=None, index=tree.Slice(start=start, stop=stop)),)):
+            case tree.Index(
+                value=value, subscripts=(tree.Subscript(axis=None, index=tree.Slice(start=start, stop=stop)),)
+            ):
                 bounds = [Const(None) if bound is None else go(bound) for bound in (start, stop)]
                 return apply("slice", go(value), *bounds)
-            case tree.Index(value=value, subscripts=(tree.Subscript(axis=None, index=index),)) if not isinstance(index, tree.Slice):
+            case tree.Index(value=value, subscripts=(tree.Subscript(axis=None, index=index),)) if not isinstance(
+                index, tree.Slice
+            ):
                 return apply("index", go(value), go(index))
             case tree.Call(function=tree.Name(name=name), arguments=arguments):
                 args = [go(argument.value) for argument in arguments if argument.keyword is None]
@@ -189,4 +195,15 @@ def translate(expr: tree.Expr, lookup: Callable[[str], Sym], functions: Callable
     return go(expr)
 
 
-__all__ = ["CONSTANTS", "FUNCTIONS", "ArchError", "Unknown", "call_function", "const", "evaluate", "from_value", "operate", "translate"]
+__all__ = [
+    "CONSTANTS",
+    "FUNCTIONS",
+    "ArchError",
+    "Unknown",
+    "call_function",
+    "const",
+    "evaluate",
+    "from_value",
+    "operate",
+    "translate",
+]

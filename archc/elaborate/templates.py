@@ -44,12 +44,18 @@ def run_body(ref: ComponentRef, scope: Scope) -> tuple[Any, ...] | None:
     run_statements(ref.tree.body, scope)
     if scope.returned is None:
         if len(scope.session.diagnostics) == before:
-            raise fail("E0214", f"`{ref.tree.name}` returns nothing", ref.tree.span, helps=("end its body with `return ...`",))
+            raise fail(
+                "E0214", f"`{ref.tree.name}` returns nothing", ref.tree.span, helps=("end its body with `return ...`",)
+            )
         return None
     if any(isinstance(r, Poison) for r in scope.returned):
         return None
     if ref.tree.results and len(ref.tree.results) != len(scope.returned):
-        raise fail("E0214", f"`{ref.tree.name}` promises {len(ref.tree.results)} results and returns {len(scope.returned)}", ref.tree.span)
+        raise fail(
+            "E0214",
+            f"`{ref.tree.name}` promises {len(ref.tree.results)} results and returns {len(scope.returned)}",
+            ref.tree.span,
+        )
     for promised, result in zip(ref.tree.results, scope.returned, strict=False):
         check_result(promised, result, ref.tree.name, scope)
     return scope.returned
@@ -62,7 +68,11 @@ def check_result(promised: tree.TypeDecl, result: Any, owner: str, scope: Scope)
     names = [a.name for a in promised.axes if isinstance(a, tree.AxisDecl)]
     whole = len(names) == len(promised.axes)
     found = list(result.type.names)
-    if (whole and found != names) or (not whole and any(n not in found for n in names)) or promised.dtype != result.type.dtype:
+    if (
+        (whole and found != names)
+        or (not whole and any(n not in found for n in names))
+        or promised.dtype != result.type.dtype
+    ):
         raise fail("E0308", f"`{owner}` promises {promised.span.text} and returns {result.type}", promised.span)
 
 
@@ -84,9 +94,11 @@ def key_of(value: Any) -> Any:
         case dict():
             return tuple(sorted((k, key_of(v)) for k, v in value.items()))
         case _ if is_dataclass(value) and not isinstance(value, type):
-            return (type(value).__name__, *(key_of(getattr(value, f.name)) for f in fields(value))) if not isinstance(
-                value, (ComponentRef, FnRef)
-            ) else id(value)
+            return (
+                (type(value).__name__, *(key_of(getattr(value, f.name)) for f in fields(value)))
+                if not isinstance(value, (ComponentRef, FnRef))
+                else id(value)
+            )
         case _:
             return value
 
@@ -144,7 +156,9 @@ def template_for(
                     variable = size_name(written, taken)
                     shared[written] = variable
                     taken[variable] = None
-                    passed.append((variable, Scalar(dim.constant, dim.sym if dim.sym is not None else Const(dim.constant))))
+                    passed.append(
+                        (variable, Scalar(dim.constant, dim.sym if dim.sym is not None else Const(dim.constant)))
+                    )
                 dim = Dim(dim.size, Var(variable))
             axes.append(Axis(axis.name, dim))
         retyped[p.name] = type.with_axes(axes)
@@ -187,7 +201,7 @@ def lift(value: Any, name: str, passed: list[tuple[str, Scalar]], taken: dict[st
             for number, (keyword, inner, s) in enumerate(arguments):
                 lifted.append((keyword, _lift_named(inner, f"{name}_{keyword or number}", passed, taken), s))
             return Recipe(target, tuple(lifted), span)
-        case _ if is_dataclass(value) and not isinstance(value, (ComponentRef, FnRef, OpRef, Module)):
+        case _ if is_dataclass(value) and not isinstance(value, (type, ComponentRef, FnRef, OpRef, Module)):
             changed = {}
             for f in fields(value):
                 inner = getattr(value, f.name)
@@ -211,7 +225,11 @@ def _lift_field(inner: Any, name: str, passed: list[tuple[str, Scalar]], taken: 
     if isinstance(inner, Scalar):
         if isinstance(inner.sym, Const):
             return inner
-        if isinstance(inner.sym, SymApply) and inner.sym.op == "list" and all(isinstance(a, Const) for a in inner.sym.args):
+        if (
+            isinstance(inner.sym, SymApply)
+            and inner.sym.op == "list"
+            and all(isinstance(a, Const) for a in inner.sym.args)
+        ):
             return inner
         variable = fresh(name, taken)
         taken[variable] = None
@@ -234,7 +252,9 @@ def _build(
 ) -> Template | None:  # fmt: skip
     """Elaborate a component into a template of its own; None where it has errors, which are reported."""
     for adopt in (True, False):
-        frame = Frame(scope.session, ref.tree.name, level=Level(adopt=adopt), parameters=dict(passed), kinds=kinds_of(ref))
+        frame = Frame(
+            scope.session, ref.tree.name, level=Level(adopt=adopt), parameters=dict(passed), kinds=kinds_of(ref)
+        )
         inner = Scope(frame, ref.file, dict(env), ref.tree, "", model=scope.model)
         late: list[Any] = []
         ordered: list[Value] = []
@@ -260,7 +280,9 @@ def _build(
             continue
         if results is None:
             return None
-        return finish(frame, ref.tree.name, ref.tree.role, ordered, results, passed, ref.tree.span, doc_of(ref.tree.body))
+        return finish(
+            frame, ref.tree.name, ref.tree.role, ordered, results, passed, ref.tree.span, doc_of(ref.tree.body)
+        )
     raise AssertionError("a level in which `_:` is written out has no conflicts")
 
 

@@ -158,7 +158,9 @@ def evaluate(sym: Sym, bindings: Mapping[str, Any], extents: Callable[[int, int]
             return MEANING[op](*values)
         case Comprehension(expr, targets, iterable):
             return [
-                evaluate(expr, {**bindings, **dict(zip(targets, item if len(targets) > 1 else [item], strict=True))}, extents)
+                evaluate(
+                    expr, {**bindings, **dict(zip(targets, item if len(targets) > 1 else [item], strict=True))}, extents
+                )
                 for item in evaluate(iterable, bindings, extents)
             ]
 

@@ -45,14 +45,10 @@ def print_program(program: Program) -> str:
     lines.append("")
     for given in program.inputs:
         default = f" = {given.default}" if given.default is not None else ""
-        lines.append(
-            f"{given.kind} {given.name}: {given.value.type} is {printer.value(given.value)}{default}"
-        )
+        lines.append(f"{given.kind} {given.name}: {given.value.type} is {printer.value(given.value)}{default}")
     for output in program.outputs:
         when = f" when {output.when}" if output.when else ""
-        lines.append(
-            f"{output.kind} {output.name}{when} = {printer.operand(output.value)}  # {_place(output.span)}"
-        )
+        lines.append(f"{output.kind} {output.name}{when} = {printer.operand(output.value)}  # {_place(output.span)}")
     lines += [f"requires {line}" for line in dict.fromkeys(o.why for o in program.obligations)]
     return "\n".join(lines) + "\n"
 
@@ -76,10 +72,7 @@ class _Printer:
     def template(self, template: Template) -> list[str]:
         """The template and, before it, those that it uses and that are not printed yet."""
         before = [
-            line
-            for inner in _callees(template.body)
-            if id(inner) not in self.names
-            for line in self.inner(inner)
+            line for inner in _callees(template.body) if id(inner) not in self.names for line in self.inner(inner)
         ]
         number = len(self.kept)
         self.kept.append(template)
@@ -143,13 +136,9 @@ class _Printer:
         for word, arm in (("", branch.then), ("else:", branch.otherwise)):
             if word and (arm is None or arm):
                 yield word
-            yield from (
-                ("  not for these numbers",) if arm is None else (f"  {line}" for line in self.body(arm))
-            )
+            yield from (("  not for these numbers",) if arm is None else (f"  {line}" for line in self.body(arm)))
         for merge in branch.merges:
-            arms = " or ".join(
-                "nothing" if v is None else self.value(v) for v in (merge.then, merge.otherwise)
-            )
+            arms = " or ".join("nothing" if v is None else self.value(v) for v in (merge.then, merge.otherwise))
             yield f"{self.value(merge.result)}: {merge.result.type} = {merge.name} of {arms}"
 
     def made(self, statement: Apply | Call) -> str:

@@ -147,6 +147,7 @@ class WholeDivision(Binary):
     """`//` and `%`: the quotient rounds down, the remainder has the sign of the divisor."""
 
     binding: ClassVar[int] = PRODUCT
+    operator: ClassVar[str]
 
     def written(self, left: Operand, right: Operand, dtype: str) -> tuple[str, int]:
         if self.operator == "//" and dtype == "float":

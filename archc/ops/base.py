@@ -29,7 +29,9 @@ class OpError(Exception):
     `argument` names the argument or operand to put the caret under, if one is to blame.
     """
 
-    def __init__(self, message: str, code: str = "E0301", *, argument: str | None = None, label: str = "", help: str = ""):
+    def __init__(
+        self, message: str, code: str = "E0301", *, argument: str | None = None, label: str = "", help: str = ""
+    ):
         super().__init__(message)
         self.message, self.code, self.argument, self.label, self.help = message, code, argument, label, help
 
@@ -237,8 +239,8 @@ def arg(kind: str, default: Any = MISSING) -> Any:
     return field(default=const(default) if wrap else default, metadata={"kind": kind})
 
 
-def parameters(op: type[Op]) -> tuple[Parameter, ...]:
-    """The compile-time arguments of an operation, in order."""
+def parameters(op: Any) -> tuple[Parameter, ...]:
+    """The compile-time arguments of an operation, region or path (a dataclass), in order."""
     return tuple(Parameter(f.name, f.metadata["kind"], f.default) for f in fields(op) if "kind" in f.metadata)
 
 

@@ -36,9 +36,7 @@ class Cast(Op):
     def dtype(self) -> str:
         to = getattr(self.to, "value", self.to)
         if to not in TYPES:
-            raise OpError(
-                "`cast` takes float, int or bool", "E0213", argument="to", help="write `cast(x, int)`"
-            )
+            raise OpError("`cast` takes float, int or bool", "E0213", argument="to", help="write `cast(x, int)`")
         return to
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
@@ -52,10 +50,8 @@ class Cast(Op):
         type = result_type(self, x)
         if to == x.type.dtype:
             return replace(x, type=type)
-        if to == "float":
-            text = f"{x.atom}.to({code.beside('float')})"
-        else:
-            text = f"{x.atom}.{'long' if to == 'int' else 'bool'}()"
+        moved = {"float": f"to({code.beside('float')})", "int": "long()", "bool": "bool()"}
+        text = f"{x.atom}.{moved[to]}"
         return replace(x, text=text, type=type, binding=ATOM)
 
     def reference(self, run: Run, x: Named) -> Named:

@@ -12,7 +12,7 @@ from archc.ir.sym import Scalar
 from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import result_type, shown
-from archc.ops.emission import meet
+from archc.ops.emission import bound, meet
 from archc.sizes import Size
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def number_type(value: Any, argument: str) -> str:
             return "float"
         case _:
             said = shown(value) if isinstance(value, Scalar) else "something else"
-            raise OpError(
-                f"`{argument}` is a tensor or a number, and this is {said}", "E0213", argument=argument
-            )
+            raise OpError(f"`{argument}` is a tensor or a number, and this is {said}", "E0213", argument=argument)
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,7 @@ class Where(Op):
             for axis in x.axes:
                 if axis.name not in largest:
                     raise OpError(
-                        f"`where` of {', '.join(map(str, (c, *xs)))}: "
-                        f"{axis.name} is not an axis of {largest}",
+                        f"`where` of {', '.join(map(str, (c, *xs)))}: {axis.name} is not an axis of {largest}",
                         "E0301",
                         help="the axes of all must lie within those of the largest; `expand` adds one",
                     )
@@ -165,9 +162,7 @@ class Gather(Op):
         whole_index(index, "gather")
         for axis in index.axes:
             if axis.name != self.axis and axis.name in x:
-                check.equal(
-                    axis.size, x[axis.name].size, f"`gather`: index and tensor must have the same {axis.name}"
-                )
+                check.equal(axis.size, x[axis.name].size, f"`gather`: index and tensor must have the same {axis.name}")
         axes: list[Axis] = []
         new = [axis for axis in index.axes if axis.name == self.axis or axis.name not in x]
         for axis in x.axes:
@@ -192,18 +187,14 @@ class Gather(Op):
         # The shared axes pair up; the index has one flat axis of its own.
         flat, unfold = index.atom, ""
         if len(new) > 1:
-            index = (
-                replace(index, text=code.let(index.text, "index"), binding=ATOM)
-                if not index.text.isidentifier()
-                else index
-            )
+            index = bound(code, index, "index")
             flat = f"{index}.flatten({len(shared)})"
             unfold = f".unflatten({len(shared)}, {index}.shape[{len(shared)}:])"
         elif not new:
             flat = f"{index.atom}.unsqueeze({len(shared)})"
         at = len(shared)
         if rest:
-            x = replace(x, text=code.let(x.text, "x"), binding=ATOM) if not x.text.isidentifier() else x
+            x = bound(code, x, "x")
             flat += f"[{', '.join(['...', *['None'] * len(rest)])}]"
             flat += f".expand({', '.join(['-1'] * (at + 1))}, *{x}.shape[{at + 1}:])"
         text = f"{x.atom}.gather({at}, {flat})"
@@ -256,9 +247,7 @@ class Scatter(Op):
     y: Any = arg("any", None)
     axis: Any = arg("axis", "C")
 
-    def infer(
-        self, check: Check, x: TensorType, index: TensorType, *ys: TensorType | None
-    ) -> tuple[TensorType, ...]:
+    def infer(self, check: Check, x: TensorType, index: TensorType, *ys: TensorType | None) -> tuple[TensorType, ...]:
         need(x, self.axis, "`scatter`")
         whole_index(index, "scatter")
         given = [y for y in ys if y is not None]
@@ -303,9 +292,7 @@ class Scatter(Op):
         index = index.merged(code).to(x.order)
         given = [y.merged(code).to(x.order) for y in ys if y is not None]
         value = str(given[0]) if given else number_text(code, self.y, x.type.dtype)
-        return replace(
-            x, text=f"{x.atom}.scatter({x.at(self.axis)}, {index}, {value})", type=type, binding=ATOM
-        )
+        return replace(x, text=f"{x.atom}.scatter({x.at(self.axis)}, {index}, {value})", type=type, binding=ATOM)
 
     def reference(self, run: Run, x: Named, index: Named, *ys: Named | None) -> Named:
         order = (*(name for name in x.names if name != self.axis), self.axis)

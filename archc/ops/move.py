@@ -27,9 +27,7 @@ def integer(value: Any, argument: str, low: int = -LARGEST) -> Scalar:
     if isinstance(known, bool) or not isinstance(known, int) or not low <= known <= LARGEST:
         said = shown(value) if isinstance(value, Scalar) else "something else"
         least = f" of at least {low}" if low > -LARGEST else ""
-        raise OpError(
-            f"`{argument}` must be a whole number{least}, and is {said}", "E0213", argument=argument
-        )
+        raise OpError(f"`{argument}` must be a whole number{least}, and is {said}", "E0213", argument=argument)
     return value
 
 
@@ -103,15 +101,11 @@ class Flip(Layout):
 
     def torch(self, code: Code, x: Operand) -> Operand:
         x = x.merged(code)
-        return replace(
-            x, text=f"{x.atom}.flip({', '.join(str(x.at(name)) for name in self.axes)})", binding=ATOM
-        )
+        return replace(x, text=f"{x.atom}.flip({', '.join(str(x.at(name)) for name in self.axes)})", binding=ATOM)
 
     def reference(self, run: Run, x: Named) -> Named:
         data = x.data
         for name in self.axes:
             n = x.size(name)
-            data = data.index_select(
-                x.at(name), run.torch.tensor([n - 1 - i for i in range(n)], dtype=run.torch.long)
-            )
+            data = data.index_select(x.at(name), run.torch.tensor([n - 1 - i for i in range(n)], dtype=run.torch.long))
         return run.named(data, x.names)

@@ -11,6 +11,7 @@ from archc.ir.sym import Const, Scalar, size_of
 from archc.ir.types import Dim, TensorType
 from archc.ops.base import Check, Code, OpError, Reach, arg, need
 from archc.ops.checks import choice, result_type, shown
+from archc.ops.emission import bound
 from archc.ops.move import integer, items
 from archc.ops.split import Layout
 from archc.sizes import Size
@@ -42,18 +43,14 @@ class Pad(Layout):
     def ends(self) -> dict[str, tuple[Scalar, Scalar]]:
         """(before, behind) for each padded axis. Raises OpError."""
         if not self.amounts:
-            raise OpError(
-                "`pad` needs an axis with its amount", "E0204", help="write `pad(x, H=(before, behind))`"
-            )
+            raise OpError("`pad` needs an axis with its amount", "E0204", help="write `pad(x, H=(before, behind))`")
         ends = {}
         for name, given in self.amounts.items():
             pair = items(given)
             if pair is None:
                 pair = (given, given)
             if len(pair) != 2:
-                raise OpError(
-                    f"`{name}` is padded by one number or by two, not {len(pair)}", "E0213", argument=name
-                )
+                raise OpError(f"`{name}` is padded by one number or by two, not {len(pair)}", "E0213", argument=name)
             ends[name] = (integer(pair[0], name, 0), integer(pair[1], name, 0))
         return ends
 
@@ -63,9 +60,7 @@ class Pad(Layout):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise OpError(f"`value` must be a number, and is {shown(self.value)}", "E0213", argument="value")
         if value != 0 and mode != "zeros":
-            raise OpError(
-                f'`value` is for the mode "zeros", and the mode is "{mode}"', "E0213", argument="value"
-            )
+            raise OpError(f'`value` is for the mode "zeros", and the mode is "{mode}"', "E0213", argument="value")
         if x.dtype == "int" and isinstance(value, float):
             raise OpError(f"{x} holds whole numbers, and the padding is {value}", "E0305", argument="value")
         if x.dtype == "bool" and value != 0:
@@ -74,9 +69,7 @@ class Pad(Layout):
         for name, (before, behind) in self.ends().items():
             dim = need(x, name, "`pad`").dim
             for end in (before, behind):
-                least = {"zeros": 0, "reflect": size_of(end) + 1, "replicate": 1, "circular": size_of(end)}[
-                    mode
-                ]
+                least = {"zeros": 0, "reflect": size_of(end) + 1, "replicate": 1, "circular": size_of(end)}[mode]
                 if mode != "zeros" and end.value != 0:
                     check.at_least(
                         dim.size,
@@ -100,15 +93,13 @@ class Pad(Layout):
         type = result_type(self, x)
         x = x.merged(code)
         ends = self.ends()
-        if self.mode.value == "zeros" or (
-            all(name in x.order[-2:] for name in ends) and len(x.order) in (3, 4)
-        ):
+        if self.mode.value == "zeros" or (all(name in x.order[-2:] for name in ends) and len(x.order) in (3, 4)):
             return replace(self._whole(code, x, ends), type=type)
         # In these modes torch pads only the last axes, and of some ranks: one gather for each axis does all.
         for name, (before, behind) in ends.items():
             parts = (code.extent(x, name), code.number(before), code.number(behind), f'"{self.mode.value}"')
             at = x.at(name)
-            x = replace(x, text=code.let(x.text, "x") if not x.text.isidentifier() else x.text, binding=ATOM)
+            x = bound(code, x, "x")
             index = f"{code.helper('pad_index')}({', '.join(parts)}, {x}.device)"
             x = replace(x, text=f"{x}.index_select({at}, {index})", binding=ATOM)
         return replace(x, type=type)

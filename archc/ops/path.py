@@ -54,8 +54,7 @@ class Recur(Op):
         for axis in decay.axes:
             if axis.name not in update and not (self.several and axis.name == WAY):
                 raise OpError(
-                    f"the decay has the axes of the update, or fewer: {axis.name} of {decay} is not in "
-                    f"{update}",
+                    f"the decay has the axes of the update, or fewer: {axis.name} of {decay} is not in {update}",
                     "E0301",
                 )
             if axis.name in update:
@@ -67,9 +66,7 @@ class Recur(Op):
             return (update,)
         for x in (decay, update):
             if WAY in x:
-                check.equal(
-                    x[WAY].size, Size.of(len(paths)), f"{len(paths)} paths need as many `{WAY}`s", "E0301"
-                )
+                check.equal(x[WAY].size, Size.of(len(paths)), f"{len(paths)} paths need as many `{WAY}`s", "E0301")
         if WAY in update:
             return (update,)
         begin = 1 if update.names[:1] == ("B",) else 0
@@ -168,9 +165,7 @@ def _scan(code: Code, path: Path, decay: Operand, update: Operand) -> Operand:
         order = code.let(path.order(code, sizes, f"{update}.device"), "order")
     many = path.lattices()
     still = not any(name in decay.order for name in over)
-    d = _on_path(
-        _aligned(decay, update, over, sizes), where, len(over), None if still else order, 1 if still else many
-    )
+    d = _on_path(_aligned(decay, update, over, sizes), where, len(over), None if still else order, 1 if still else many)
     d += f".unsqueeze({where})" if still and many > 1 else ""
     u = _on_path(update, where, len(over), order, many)
     dim = where + (many > 1)

@@ -61,9 +61,7 @@ class Pick(Layout):
                 raise OpError("an index lists at least one place", "E0213", argument="list")
             for place in places:
                 place = integer(place, "list")
-                self._inside(
-                    check, size, self._from_end(place, size), f"there is no place {shown(place)} along {name}"
-                )
+                self._inside(check, size, self._from_end(place, size), f"there is no place {shown(place)} along {name}")
             return (x.resized(**{name: len(places)}),)
         first, last = self._bounds(axis.dim)
         where = f"the range lies within {name}"
@@ -81,9 +79,7 @@ class Pick(Layout):
     def _inside(self, check: Check, size: Size, at: Size, why: str) -> None:
         known, place = size.constant, at.constant
         if known is not None and place is not None and not 0 <= place < known:
-            raise OpError(
-                f"{why}: it has {known}", "E0213", argument="index", label=f"0 to {known - 1} are legal"
-            )
+            raise OpError(f"{why}: it has {known}", "E0213", argument="index", label=f"0 to {known - 1} are legal")
         if place is None or place < 0:
             check.at_least(at, 0, why)
         check.at_least(size, at + 1, why)

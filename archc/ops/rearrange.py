@@ -76,9 +76,7 @@ def parse(pattern: str) -> tuple[list[Item], list[Item]]:
     for atoms, where in ((have, "left"), (want, "right")):
         twice = next((a for i, a in enumerate(atoms) if a in atoms[:i]), None)
         if twice is not None:
-            raise refuse(
-                f"`{twice}` stands twice on the {where}", help="give the parts of an axis names of their own"
-            )
+            raise refuse(f"`{twice}` stands twice on the {where}", help="give the parts of an axis names of their own")
     lost, new = [a for a in have if a not in want], [a for a in want if a not in have]
     if lost:
         raise refuse(
@@ -132,17 +130,11 @@ class Rearrange(Op):
         left, right = parse(self.pattern.value)
         for name, _ in left:
             if name not in x:
-                raise OpError(
-                    f"rearrange names an axis `{name}`, and its operand is {x}", "E0302", argument="pattern"
-                )
-        atoms = {part for _, parts in left for part in parts or ()} | {
-            name for name, parts in left if parts is None
-        }
+                raise OpError(f"rearrange names an axis `{name}`, and its operand is {x}", "E0302", argument="pattern")
+        atoms = {part for _, parts in left for part in parts or ()} | {name for name, parts in left if parts is None}
         for name in self.sizes:
             if name not in atoms:
-                raise refuse(
-                    f"a size is given for `{name}`, which the left side of the pattern does not name"
-                )
+                raise refuse(f"a size is given for `{name}`, which the left side of the pattern does not name")
         splits = {name: self._solve(check, x[name], parts) for name, parts in left}
         listed = [name for name, _ in left]
         first = min((x.names.index(name) for name in listed), default=0)
@@ -152,9 +144,7 @@ class Rearrange(Op):
         kept = {*before, *after}
         clash = next((name for name, _ in groups if name in kept), None)
         if clash is not None:
-            raise refuse(
-                f"the result would have two axes named `{clash}`: {x} has one that the pattern does not list"
-            )
+            raise refuse(f"the result would have two axes named `{clash}`: {x} has one that the pattern does not list")
         return Plan(splits, before, groups, after)
 
     def _given(self, name: str) -> Scalar | None:
@@ -174,9 +164,7 @@ class Rearrange(Op):
             )
         return value
 
-    def _solve(
-        self, check: Check | None, axis: Axis, parts: tuple[str, ...] | None
-    ) -> tuple[tuple[str, Dim], ...]:
+    def _solve(self, check: Check | None, axis: Axis, parts: tuple[str, ...] | None) -> tuple[tuple[str, Dim], ...]:
         """The atoms of one listed axis with their sizes."""
         if parts is None:
             given = self._given(axis.name)

@@ -37,9 +37,7 @@ def share(check: Check, a: TensorType, b: TensorType, names: Sequence[str], what
     """Axes that two operands have in common have equal sizes."""
     for name in names:
         if name in a and name in b:
-            check.equal(
-                a[name].size, b[name].size, f"both operands of `{what}` have the axis {name}", "E0301"
-            )
+            check.equal(a[name].size, b[name].size, f"both operands of `{what}` have the axis {name}", "E0301")
 
 
 def riding(x: TensorType, *besides: str) -> tuple[str, ...]:
@@ -200,9 +198,7 @@ class Aggregate(Over, Op):
                     f"[{', '.join(at.names)}]",
                     "E0301",
                 )
-            check.equal(
-                axis.size, query.size, f"weights and values of `aggregate` must have the same {axis.name}"
-            )
+            check.equal(axis.size, query.size, f"weights and values of `aggregate` must have the same {axis.name}")
         check.equal(w[TAP].size, self.over.taps(at), "the weights need one number for each tap of the region")
         share(check, w, v, riding(w, TAP), "aggregate")
         new = tuple(w[name] for name in riding(w, TAP) if name not in v)
@@ -296,9 +292,7 @@ class Valid(Over, Op):
 
     def infer(self, check: Check, like: TensorType, *extra: TensorType) -> tuple[TensorType, ...]:
         if self.over.tensors:
-            raise OpError(
-                "`valid` does not know the taps of a region that carries a tensor", "E0213", argument="over"
-            )
+            raise OpError("`valid` does not know the taps of a region that carries a tensor", "E0213", argument="over")
         at = self._at(like, extra)
         self.over.check(check, at)
         return (TensorType("bool", (*like.positions, tap_axis(self.over, at))),)

@@ -12,8 +12,8 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import result_type, whole
 from archc.ops.region import Over, like_extents, no_taps, tap_axis
 from archc.sizes import Size
-from archc.where.base import Places
-from archc.where.text import TAP, once
+from archc.where.base import Places, chosen
+from archc.where.text import TAP, once, opened
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run
@@ -23,56 +23,60 @@ if TYPE_CHECKING:
 class Relative(Over, Op):
     """table[.., (key - query) / unit + centre] for every query and tap: biases by offset.
 
-    The last axes of the table are the offsets, one for each axis that the region moves along (`[heads, dy,
-    dx]`); the centre is (size - 1) / 2 unless given. The unit is the dilation of a neighborhood, the stride
-    of a grid, else 1.
+    The last axes of the table are the offsets (`[heads, dy, dx]`), one for each axis that the region moves
+    along, or one for each that `on` names. The centre is (size - 1) / 2 unless given. The unit is the
+    dilation of a neighborhood, the stride of a grid, else 1.
     """
 
     name: ClassVar[str] = "relative"
     operands: ClassVar[str] = "table like?"
     deferred: ClassVar[bool] = True
+    makes_axis: ClassVar[bool] = True  # `on` names axes of the scores, not of the table
     saves: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = (
         "s: [B, heads=2, H, W, tap=9], t: [heads=2, dy=5, dx=5] -> s + relative(t, window(3))",
         's: [B, H, W, tap=9], t: [dy=5, dx=5] -> s + relative(t, neighborhood(3, dilation=2, edge="shift"))',
         "s: [B, H, W, tap=16], t: [dy=9, dx=9] -> s + relative(t, halo(2, 1), centre=4)",
+        "s: [B, H, W, tap=16], t: [dx=9] -> s + relative(t, halo(2, 1), on=W)",
     )
     over: Any = arg("region")
     centre: Any = arg("any", None)
+    on: Any = arg("axes", None)
 
     def _at(self, like: TensorType, extra: Sequence[Any]) -> Places:
         return self.places(like.positions, self.over.keyed(like.positions), extra)
 
+    def _measured(self, at: Places) -> tuple[str, ...]:
+        """The position axes whose offsets the table has."""
+        return tuple(n for n in self.over.axes(at.names) if n in chosen(self.on, self.over.axes(at.names), self.name))
+
     def _offsets(self, table: TensorType, at: Places) -> tuple[str, ...]:
-        """The axes of the table that are offsets."""
-        count = len(self.over.axes(at.names))
+        """The axes of the table that are offsets, in the order of the positions."""
+        count = len(self._measured(at))
         if len(table.axes) < count:
-            raise OpError(
-                f"the table needs an axis of offsets for each of {count} position axes, and is {table}",
-                "E0303",
-            )
+            message = f"the table needs an axis of offsets for each of {count} position axes, and is {table}"
+            raise OpError(message, "E0303")
         return table.names[len(table.axes) - count :]
 
-    def infer(
-        self, check: Check, table: TensorType, like: TensorType, *extra: TensorType
-    ) -> tuple[TensorType, ...]:
+    def infer(self, check: Check, table: TensorType, like: TensorType, *extra: TensorType) -> tuple[TensorType, ...]:
         at = self._at(like, extra)
         if not at.q:
-            raise OpError(
-                f"`relative` needs a tensor with position axes beside it, and {like} has none", "E0302"
-            )
+            raise OpError(f"`relative` needs a tensor with position axes beside it, and {like} has none", "E0302")
         no_taps(table, "the table of `relative`")
         self.over.check(check, at)
-        span = self.over.span(at)
-        moved = self.over.axes(at.names)
+        span = dict(zip(self.over.axes(at.names), self.over.span(at), strict=True))
         offsets = self._offsets(table, at)
+        for name, (down, up) in span.items():
+            if name not in self._measured(at) and (down.constant is None or up.constant is None):
+                raise OpError(f"`on` leaves out {name}, along which the offsets depend on the inputs", "E0304")
         for axis in table.axes:
-            if axis.is_position:
+            if axis.is_position and axis.name not in offsets:
                 raise OpError(
                     f"the axes of a table ride along or are offsets, and {axis.name} is a position axis",
                     "E0301",
                 )
-        for name, axis, (down, up) in zip(moved, offsets, span, strict=True):
+        for name, axis in zip(self._measured(at), offsets, strict=True):
+            down, up = span[name]
             size = table[axis].size
             if size.constant is None:
                 raise OpError(f"the table of `relative` has a fixed size, and {axis} is {size}", "E0304")
@@ -101,10 +105,27 @@ class Relative(Over, Op):
 
     def torch(self, code: Code, table: Operand, like: Operand, *extra: Operand) -> Operand:
         at, code = self._at(like.type, extra), once(code)
-        table = table.last(*self._offsets(table.type, at))
+        type = result_type(self, table, like, *extra)
+        table = self._completed(table.merged(code).last(*self._offsets(table.type, at)), at)
         centre = None if self.centre is None else code.number(self.centre)
         y = self.over.bias(code, table, at, like_extents(code, like, at.names), centre)
-        return replace(y, type=result_type(self, table, like, *extra))
+        return replace(y, type=type)
+
+    def _completed(self, table: Operand, at: Places) -> Operand:
+        """The table with an axis of offsets for every axis that the region moves along: the same along new ones."""
+        measured, moved = self._measured(at), self.over.axes(at.names)
+        if len(measured) == len(moved):
+            return table
+        rest = table.order[: len(table.order) - len(measured)]
+        axes = dict(zip(measured, table.order[len(rest) :], strict=True))
+        order = (*rest, *(axes.get(name, f"@{name}") for name in moved))
+        shape = ["-1"] * len(rest)
+        for name, (down, up) in zip(moved, self.over.span(at), strict=True):
+            reach = max(down.constant or 0, up.constant or 0)
+            centre = reach if self.centre is None else max(self.centre.value, reach)
+            shape.append("-1" if name in measured else str(centre + reach + 1))
+        table = opened(table, order)
+        return replace(table, text=f"{table.atom}.expand({', '.join(shape)})")
 
     def reference(self, run: Run, table: Named, like: Named, *extra: Named) -> Named:
         assert like.type is not None and table.type is not None
@@ -113,11 +134,11 @@ class Relative(Over, Op):
         data = table.last(*axes)
         rest = tuple(name for name in table.names if name not in axes)
         places = []
-        for axis, offset in zip(axes, self.over.offsets(run, at), strict=True):
+        offsets = dict(zip(self.over.axes(at.names), self.over.offsets(run, at), strict=True))
+        for axis, name in zip(axes, self._measured(at), strict=True):
+            offset = offsets[name]
             centre = (table.size(axis) - 1) // 2 if self.centre is None else run.number(self.centre)
             places.append(offset + centre)
         found = data[(..., *places)]
         sizes = [run.size(axis.size) for axis in at.q]
-        return run.named(
-            found.reshape(*found.shape[: len(rest)], *sizes, found.shape[-1]), (*rest, *at.names, TAP)
-        )
+        return run.named(found.reshape(*found.shape[: len(rest)], *sizes, found.shape[-1]), (*rest, *at.names, TAP))

@@ -47,9 +47,7 @@ class Rename(Op):
             value = new.value if isinstance(new, Scalar) else None
             if not isinstance(value, str):
                 said = shown(new) if isinstance(new, Scalar) else "something else"
-                raise OpError(
-                    f"the new name of `{old}` is a string, and this is {said}", "E0213", argument=old
-                )
+                raise OpError(f"the new name of `{old}` is a string, and this is {said}", "E0213", argument=old)
             mapping[old] = axis_name(value, old)
         names = [mapping.get(name, name) for name in x.names]
         twice = next((name for i, name in enumerate(names) if name in names[:i]), None)

@@ -60,9 +60,7 @@ class Resize(Op):
         floating(x, "`resize`")
         mode = choice(self.mode, "mode", tuple(TAPS))
         if not self.sizes:
-            raise OpError(
-                "`resize` needs an axis with its new size", "E0204", help="write `resize(x, H=h, W=w)`"
-            )
+            raise OpError("`resize` needs an axis with its new size", "E0204", help="write `resize(x, H=h, W=w)`")
         if (mode, len(self.sizes)) not in NAMES:
             raise OpError(
                 f'`resize` in the mode "{mode}" does not work on {len(self.sizes)} axes at once',
@@ -110,9 +108,7 @@ class Resize(Op):
             return Operand(f"F.interpolate({x.atom}[None, None], {sizes}{extra})[0, 0]", type, x.order)
         order = x.order
         text, unfold = fold(code, x, len(ride), 2)
-        return replace(
-            x, text=f"F.interpolate({text}, {sizes}{extra}){unfold}", type=type, order=order, binding=ATOM
-        )
+        return replace(x, text=f"F.interpolate({text}, {sizes}{extra}){unfold}", type=type, order=order, binding=ATOM)
 
     # ---- meaning
 
@@ -124,9 +120,7 @@ class Resize(Op):
             for i in range(m):
                 for place, weight in taps(mode, align, n, m, i):
                     weights[i, place] += weight
-            data = run.torch.tensordot(data.movedim(x.at(name), -1), weights, dims=([-1], [1])).movedim(
-                -1, x.at(name)
-            )
+            data = run.torch.tensordot(data.movedim(x.at(name), -1), weights, dims=([-1], [1])).movedim(-1, x.at(name))
         return run.named(data, x.names)
 
 

@@ -44,9 +44,7 @@ class Sample(Op):
             raise OpError(f"`sample` reads a map with two position axes, and this is {x}", "E0303")
         pair = need(at, self.axis, "`sample`")
         if pair.size.constant != 2:
-            raise OpError(
-                f"a place is a pair (x, y), and {self.axis} is {pair.size}", "E0301", argument="axis"
-            )
+            raise OpError(f"a place is a pair (x, y), and {self.axis} is {pair.size}", "E0301", argument="axis")
         places = {axis.name for axis in x.positions}
         clash = next((axis.name for axis in at.axes if axis.name in places), None)
         if clash is not None:
@@ -56,9 +54,7 @@ class Sample(Op):
                 help=f'`rename(at, {clash}="...")` gives the axis of the places a name of its own',
             )
         if self.axis in x:
-            raise OpError(
-                f"the map of `sample` has the axis {self.axis} of the places: {x}", "E0301", argument="axis"
-            )
+            raise OpError(f"the map of `sample` has the axis {self.axis} of the places: {x}", "E0301", argument="axis")
         share(check, x, at, [axis.name for axis in x.axes], "sample")
         kept = [axis for axis in x.axes if not axis.is_position]
         new = [axis for axis in at.axes if axis.name != self.axis and axis.name not in x]

@@ -29,9 +29,7 @@ def sized(given: dict[str, Any], what: str) -> tuple[Axis, ...]:
         known = number.constant if isinstance(number, Size) else number
         if not isinstance(number, Size) and (isinstance(known, bool) or not isinstance(known, int)):
             said = shown(value) if isinstance(value, Scalar) else "something else"
-            raise OpError(
-                f"the size of `{name}` is a whole number, and this is {said}", "E0213", argument=name
-            )
+            raise OpError(f"the size of `{name}` is a whole number, and this is {said}", "E0213", argument=name)
         if known is not None and not 0 <= known <= LARGEST:
             raise OpError(
                 f"the size of `{name}` is a number from 0 to {LARGEST}, and this is {known}",
@@ -59,9 +57,7 @@ class Index(Layout):
     def infer(self, check: Check) -> tuple[TensorType, ...]:
         axes = sized(self.sizes, "index")
         if len(axes) > 1:
-            raise OpError(
-                "`index` runs along one axis", "E0205", help="write `index(H=h)` and `index(W=w)` apart"
-            )
+            raise OpError("`index` runs along one axis", "E0205", help="write `index(H=h)` and `index(W=w)` apart")
         return (TensorType("float", axes),)
 
     def torch(self, code: Code) -> Operand:
@@ -131,11 +127,7 @@ class Full(Layout):
         value = run.number(self.value)
         dtype = {"float": run.torch.float64, "int": run.torch.int64, "bool": run.torch.bool}[self.dtype()]
         names = like.names if like is not None else tuple(self.sizes)
-        shape = (
-            tuple(like.data.shape)
-            if like is not None
-            else tuple(run.number(size) for size in self.sizes.values())
-        )
+        shape = tuple(like.data.shape) if like is not None else tuple(run.number(size) for size in self.sizes.values())
         return run.named(run.torch.full(shape, value, dtype=dtype), names)
 
 
@@ -174,9 +166,5 @@ class Expand(Layout):
     def reference(self, run: Run, x: Named) -> Named:
         data = x.data
         for size in reversed(self.sizes.values()):
-            data = (
-                run.torch.stack([data] * run.number(size))
-                if run.number(size)
-                else data.new_zeros((0, *data.shape))
-            )
+            data = run.torch.stack([data] * run.number(size)) if run.number(size) else data.new_zeros((0, *data.shape))
         return run.named(data, (*self.sizes, *x.names))

@@ -57,13 +57,9 @@ class Split(Layout):
             return self._listed(check, axis, parts.value)
         n = parts.value
         if isinstance(n, Size):
-            raise OpError(
-                f"the number of results is fixed, and {n} depends on the inputs", "E0304", argument="parts"
-            )
+            raise OpError(f"the number of results is fixed, and {n} depends on the inputs", "E0304", argument="parts")
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
-            raise OpError(
-                f"`split` takes 1 to {MOST} parts, and this is {shown(parts)}", "E0213", argument="parts"
-            )
+            raise OpError(f"`split` takes 1 to {MOST} parts, and this is {shown(parts)}", "E0213", argument="parts")
         size = axis.size.constant
         if size is None:
             if check is not None:
@@ -81,9 +77,7 @@ class Split(Layout):
 
     def _listed(self, check: Check | None, axis: Axis, items: tuple[Scalar, ...]) -> tuple[Dim, ...]:
         if not 1 <= len(items) <= MOST:
-            raise OpError(
-                f"`split` takes 1 to {MOST} parts, and {len(items)} are listed", "E0213", argument="parts"
-            )
+            raise OpError(f"`split` takes 1 to {MOST} parts, and {len(items)} are listed", "E0213", argument="parts")
         dims = []
         for item in items:
             value = item.value
@@ -101,9 +95,7 @@ class Split(Layout):
         for dim in dims:
             total = total + dim.size
         if total.constant is not None and axis.size.constant is not None and total != axis.size:
-            raise OpError(
-                f"the parts add up to {total}, and {axis.name} is {axis.size}", "E0321", argument="parts"
-            )
+            raise OpError(f"the parts add up to {total}, and {axis.name} is {axis.size}", "E0321", argument="parts")
         if check is not None:
             check.equal(total, axis.size, f"the parts of the split must add up to {axis.name}", "E0321")
         return tuple(dims)
@@ -147,9 +139,7 @@ def result_types(op: Op, *xs: Operand) -> tuple[TensorType, ...]:
     return op.infer(Trust(), *(x.type for x in xs))
 
 
-def several(
-    code: Code, text: str, types: Sequence[TensorType], order: tuple[str, ...]
-) -> tuple[Operand, ...]:
+def several(code: Code, text: str, types: Sequence[TensorType], order: tuple[str, ...]) -> tuple[Operand, ...]:
     """The results of an expression that gives a tuple of tensors."""
     if len(types) == 1:
         return (Operand(f"{text}[0]", types[0], order),)
@@ -177,9 +167,7 @@ class Unstack(Layout):
                 argument="axis",
             )
         if not 1 <= size.constant <= MOST:
-            raise OpError(
-                f"`unstack` gives 1 to {MOST} results, and {self.axis} is {size}", "E0213", argument="axis"
-            )
+            raise OpError(f"`unstack` gives 1 to {MOST} results, and {self.axis} is {size}", "E0213", argument="axis")
         return (x.without(self.axis),) * size.constant
 
     def is_view(self, *xs: Any) -> bool:

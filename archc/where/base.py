@@ -173,9 +173,7 @@ class Region:
 
         return emit.look(self, code, x, at)
 
-    def bias(
-        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
-    ) -> Operand:
+    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
         """`relative`: the table, its offset axes innermost, read at the offsets of every tap."""
         raise NotImplementedError
 
@@ -237,9 +235,7 @@ def chosen(on: Any, names: Sequence[str], region: str) -> tuple[str, ...]:
     for name in given:
         if name not in names:
             have = ", ".join(names) or "none"
-            raise OpError(
-                f"`{region}` is on `{name}`, and the position axes are {have}", "E0302", argument="on"
-            )
+            raise OpError(f"`{region}` is on `{name}`, and the position axes are {have}", "E0302", argument="on")
     if len(set(given)) != len(given) or not given:
         raise OpError(f"`{region}` needs each of its axes once", "E0213", argument="on")
     return tuple(name for name in names if name in given)
@@ -251,9 +247,7 @@ def numbers(value: Scalar, count: int, what: str, least: int = 1, fixed: bool = 
     for number in result:
         if isinstance(number.value, Size) and number.value.constant is None:
             if fixed:
-                raise OpError(
-                    f"`{what}` must be a fixed number, and is {number.value}", "E0304", argument=what
-                )
+                raise OpError(f"`{what}` must be a fixed number, and is {number.value}", "E0304", argument=what)
             continue
         known = number.value.constant if isinstance(number.value, Size) else number.value
         if not isinstance(known, int) or isinstance(known, bool) or known < least:
@@ -292,7 +286,5 @@ def same_positions(check: Check, at: Places, region: str, stride: Sequence[int] 
     for axis, step in zip(at.q, stride or (1,) * len(at.q), strict=True):
         why = f"queries and keys of `{region}` must have the same {axis.name}"
         if step != 1:
-            why = (
-                f"`{region}` with stride {step} needs keys {step} times as many as queries along {axis.name}"
-            )
+            why = f"`{region}` with stride {step} needs keys {step} times as many as queries along {axis.name}"
         check.equal(at.key(axis.name).size, axis.size * step, why)

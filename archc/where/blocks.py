@@ -93,9 +93,7 @@ class Blocks(Local):
         shape = [sizes[name] for name in moved]
         if self.ragged:
             whole = [
-                f"-(-{n} // {b}) * {b}"
-                if not n.isdigit() or not b.isdigit()
-                else str(-(-int(n) // int(b)) * int(b))
+                f"-(-{n} // {b}) * {b}" if not n.isdigit() or not b.isdigit() else str(-(-int(n) // int(b)) * int(b))
                 for n, b in zip(shape, block, strict=True)
             ]
             text = f"{code.helper(self.helper + '_merge')}({text}, {tuple_text(block)}, {tuple_text(whole)})"
@@ -123,10 +121,7 @@ class Blocks(Local):
         if missing == QUERIES:
             count, where = product_text(block), len(lead) + 1
         else:
-            parts = [
-                f"-(-{n} // {b})" if self.ragged else f"({n} // {b})"
-                for n, b in zip(moved, block, strict=True)
-            ]
+            parts = [f"-(-{n} // {b})" if self.ragged else f"({n} // {b})" for n, b in zip(moved, block, strict=True)]
             count, where = product_text([*ride, *parts]), len(lead)
         shape = ["-1"] * (where) + [count] + ["-1"] * (len(lead) + 1 + len(last) - where)
         order = list(x.order)
@@ -183,9 +178,7 @@ class Window(Blocks):
         moved = self.axes(at.names)
         for name, size in zip(moved, self.cut(len(moved)), strict=True):
             if not self.ragged:
-                check.divides(
-                    Size.of(fixed(size)), at.key(name).size, f"a window of {fixed(size)} must divide {name}"
-                )
+                check.divides(Size.of(fixed(size)), at.key(name).size, f"a window of {fixed(size)} must divide {name}")
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))
@@ -194,9 +187,7 @@ class Window(Blocks):
         w = fixed(number_at(self.size, place))
         return w * (i // w) + u
 
-    def relative(
-        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
-    ) -> Operand:
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         return self._bias(code, table, [code.number(b) for b in self.cut(len(sizes))], centre)
 
     def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:
@@ -222,9 +213,7 @@ class Grid(Blocks):
         same_positions(check, at, self.name)
         moved = self.axes(at.names)
         for name, size in zip(moved, self.cut(len(moved)), strict=True):
-            check.divides(
-                Size.of(fixed(size)), at.key(name).size, f"a grid of {fixed(size)} must divide {name}"
-            )
+            check.divides(Size.of(fixed(size)), at.key(name).size, f"a grid of {fixed(size)} must divide {name}")
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))
@@ -239,9 +228,7 @@ class Grid(Blocks):
     def reach(self, at: Places, axis: str) -> Reach | None:
         return None if axis in self.axes(at.names) else Reach(axis)
 
-    def relative(
-        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
-    ) -> Operand:
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         return self._bias(code, table, [code.number(b) for b in self.cut(len(sizes))], centre)
 
     def rows(self, code: Code, place: int, size: str, device: str, count: int) -> str:

@@ -115,17 +115,11 @@ class Union(Region):
             return None
         sizes = query_sizes(code, k, at)
         parts = [there(part, code, k, here, sizes) for part, here in self._parts(at)]
-        return Operand(
-            code.let(f"torch.cat([{', '.join(parts)}], dim=-1)", "valid"), k.type, (*at.names, TAP)
-        )
+        return Operand(code.let(f"torch.cat([{', '.join(parts)}], dim=-1)", "valid"), k.type, (*at.names, TAP))
 
-    def bias(
-        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
-    ) -> Operand:
+    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
         table = bound(code, table, "table")
-        left, right = (
-            logical(code, part.bias(code, table, here, sizes, centre)) for part, here in self._parts(at)
-        )
+        left, right = (logical(code, part.bias(code, table, here, sizes, centre)) for part, here in self._parts(at))
         return then(left, f"torch.cat([{left}, {right.to(left.order)}], dim=-1)", left.order)
 
     def offsets(self, run: Run, at: Places) -> Any:
@@ -134,7 +128,12 @@ class Union(Region):
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
         if len({part.axes(here.names) for part, here in self._parts(at)}) > 1:
             message = "`relative` needs regions that move along the same axes, and the parts of this union do not"
-            raise OpError(message, "E0213", argument="over", help="give each part scores and a bias of its own, and `cat` them along `tap`")
+            raise OpError(
+                message,
+                "E0213",
+                argument="over",
+                help="give each part scores and a bias of its own, and `cat` them along `tap`",
+            )
         pairs = zip(*(part.span(here) for part, here in self._parts(at)), strict=True)
         return tuple((Size.maximum(a, c), Size.maximum(b, d)) for (a, b), (c, d) in pairs)
 
@@ -230,9 +229,7 @@ class Difference(Region):
         if not isinstance(self.right, Self) or not isinstance(self.left, Span):
             return None
         k = bound(code, k, "k")
-        return code.let(
-            f"torch.eye({self.left.count(code, k, at)}, dtype=torch.bool, device={k}.device)", "own"
-        )
+        return code.let(f"torch.eye({self.left.count(code, k, at)}, dtype=torch.bool, device={k}.device)", "own")
 
     def scores(self, code: Code, q: Operand, k: Operand, at: Places) -> Operand:
         q, k = bound(code, q.last("C"), "q"), bound(code, k.last("C"), "k")
@@ -272,9 +269,7 @@ class Difference(Region):
         y = self.left.look(code, x, at)
         return then(y, f"{y.atom}.masked_fill(~{mask}, 0)", y.order)
 
-    def bias(
-        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
-    ) -> Operand:
+    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
         return logical(code, self.left.bias(code, table, at, sizes, centre))
 
     def offsets(self, run: Run, at: Places) -> Any:

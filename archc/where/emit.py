@@ -52,9 +52,7 @@ def scores(region: Region, code: Code, q: Operand, k: Operand, at: Places) -> Op
         text, binding = f"({q.atom}.unsqueeze(-2) @ {k.atom}.transpose(-2, -1)).squeeze(-2)", ATOM
     s = Operand(text, type, (*lead, *inner, TAP), binding, form)
     if mask is not None:
-        absent = (
-            f"~{mask.atom}" if QUERIES in mask.order or not region.grouped else f"~{mask.atom}.unsqueeze(-2)"
-        )
+        absent = f"~{mask.atom}" if QUERIES in mask.order or not region.grouped else f"~{mask.atom}.unsqueeze(-2)"
         s = replace(s, text=f'{s.atom}.masked_fill({absent}, float("-inf"))', binding=ATOM)
     return s
 
@@ -144,9 +142,7 @@ def query_sizes(code: Code, k: Operand, at: Places) -> tuple[str, ...]:
     for size, axis in zip(extents(code, k, at.names), at.q, strict=True):
         ratio = at.key(axis.name).size.exact_div(axis.size)
         step = 1 if ratio is None or ratio.constant is None else ratio.constant
-        texts.append(
-            size if step == 1 else str(int(size) // step) if size.isdigit() else f"({size} // {step})"
-        )
+        texts.append(size if step == 1 else str(int(size) // step) if size.isdigit() else f"({size} // {step})")
     return tuple(texts)
 
 
@@ -186,9 +182,7 @@ def mix(region: Region, code: Code, w: Operand, v: Operand, at: Places) -> Opera
         tail_v, tail_w = 2 + len(middle), 1 + several + (GROUPS in w.order)
     else:
         several, middle = False, at.names
-        w = w.to(
-            (*(n for n in w.order if n not in (*at.names, TAP)), *(n for n in at.names if n in w.order), TAP)
-        )
+        w = w.to((*(n for n in w.order if n not in (*at.names, TAP)), *(n for n in at.names if n in w.order), TAP))
         tail_v, tail_w = len(at.names) + 2, 1 + len([n for n in w.order if n in at.names])
     lead = leads(w, values, tail_w, tail_v)
     # A dimension that `w` lacks in the middle has size 1 in it.

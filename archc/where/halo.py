@@ -145,9 +145,7 @@ class Halo(Blocks):
         form = Form(self, at.names, query_sizes(code, k, at))
         return Operand(code.let(text, "valid"), k.type, (GROUPS, TAP), where=form)
 
-    def relative(
-        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
-    ) -> Operand:
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         count = len(sizes)
         blocks, halos, strides = (per_axis(v, count) for v in (self.block, self.halo, self.stride))
         reach = [

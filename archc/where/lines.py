@@ -64,9 +64,7 @@ class Span(Local):
         flat = torch.zeros((), dtype=torch.long)
         for axis in at.k:
             # u where the axis is spanned, the query's own place where it is not.
-            where = (
-                len(sizes) + spanned.index(axis.name) if axis.name in spanned else at.names.index(axis.name)
-            )
+            where = len(sizes) + spanned.index(axis.name) if axis.name in spanned else at.names.index(axis.name)
             n = run.size(axis.size)
             shape = [n if i == where else 1 for i in range(len(sizes) + len(counts))]
             flat = flat * n + torch.arange(n).reshape(shape)
@@ -128,9 +126,7 @@ class Span(Local):
         text = x.text if text == x.atom else text
         return replace(x, text=text, order=(*lead, *ride, *moved, *last), binding=binding, where=None)
 
-    def relative(
-        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
-    ) -> Operand:
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         parts = [str(table), tuple_text(sizes), tuple_text(sizes)] + ([f"centre={centre}"] if centre else [])
         text = f"{code.helper('relative_bias')}({', '.join(parts)})"
         if len(sizes) > 1:
@@ -159,9 +155,7 @@ class Row(Span):
 
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         if len(names) < 2:
-            raise OpError(
-                f"`{self.name}` needs a map of at least two position axes, and has {len(names)}", "E0303"
-            )
+            raise OpError(f"`{self.name}` needs a map of at least two position axes, and has {len(names)}", "E0303")
         return (names[self.place],)
 
 
@@ -213,9 +207,7 @@ class Self(Local):
         where = len(x.order) - len(last)
         return then(x, f"{x.atom}.unsqueeze({where})", (*x.order[:where], TAP, *last))
 
-    def relative(
-        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
-    ) -> Operand:
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         count = len(sizes)
         parts = [str(table), tuple_text(["1"] * count), tuple_text(["1"] * count)] + (
             [f"centre={centre}"] if centre else []

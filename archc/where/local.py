@@ -142,9 +142,7 @@ class Local(Region):
         """The text of the taps along one axis of `size`, [position, tap]."""
         raise NotImplementedError
 
-    def relative(
-        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
-    ) -> Operand:
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         """The table at the offsets of the taps, in the region's form; its offset axes lie innermost.
 
         `sizes` are the extents of the moved axes; `centre` is a text only where it is not the middle of the
@@ -152,9 +150,7 @@ class Local(Region):
         """
         raise NotImplementedError
 
-    def bias(
-        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
-    ) -> Operand:
+    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
         moved = self.axes(at.names)
         y = self.relative(code, table, at, [sizes[name] for name in moved], centre)
         if self.grouped:

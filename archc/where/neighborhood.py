@@ -90,9 +90,7 @@ class Neighborhood(Single):
         return self._numbers(run, place)[1]
 
     def span(self, at: Places) -> tuple[tuple[Size, Size], ...]:
-        reach = [
-            (c.constant or 1) - 1 if self.rule == "shift" else (c.constant or 1) // 2 for c in self.counts(at)
-        ]
+        reach = [(c.constant or 1) - 1 if self.rule == "shift" else (c.constant or 1) // 2 for c in self.counts(at)]
         return tuple((Size.of(r), Size.of(r)) for r in reach)
 
     # ---- PyTorch
@@ -104,9 +102,7 @@ class Neighborhood(Single):
         parts += [f'"{self.rule}"'] if self.rule not in ("drop", "zero") else []
         return f"{code.helper('neighborhood_taps')}({', '.join(parts)})"
 
-    def relative(
-        self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None
-    ) -> Operand:
+    def relative(self, code: Code, table: Operand, at: Places, sizes: Sequence[str], centre: str | None) -> Operand:
         moved, count = self.axes(at.names), len(sizes)
         lead = table.order[: len(table.order) - count]
         middle = [f"centre={centre}"] if centre else []

@@ -43,9 +43,7 @@ class Path:
             )
         for name in axes:
             if name not in x:
-                raise OpError(
-                    f"`{self.name}` runs over `{name}`, and the tensor is {x}", "E0302", argument="along"
-                )
+                raise OpError(f"`{self.name}` runs over `{name}`, and the tensor is {x}", "E0302", argument="along")
         if len(set(axes)) != len(axes):
             raise OpError(f"`{self.name}` names an axis twice", "E0213", argument="along")
 
@@ -167,9 +165,7 @@ class Cross(Over):
 
     def ways(self) -> tuple[Path, ...]:
         if len(self.over) != 2:
-            raise OpError(
-                f"`cross` runs over two axes, and {len(self.over)} are named", "E0303", argument="along"
-            )
+            raise OpError(f"`cross` runs over two axes, and {len(self.over)} are named", "E0303", argument="along")
         there, across = Raster(self.over), Raster(self.over[::-1])
         return there, Reverse(there), across, Reverse(across)
 

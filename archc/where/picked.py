@@ -65,9 +65,7 @@ class Picked(Region):
                     f"the index of `picked` lies on {axis.name}, and the queries on [{', '.join(at.names)}]",
                     "E0301",
                 )
-            check.equal(
-                axis.size, query.size, f"queries and index of `picked` must have the same {axis.name}"
-            )
+            check.equal(axis.size, query.size, f"queries and index of `picked` must have the same {axis.name}")
 
     def taps(self, at: Places) -> Size:
         return type_of(at.extra[0])[TAP].size
@@ -88,9 +86,7 @@ class Picked(Region):
             # The index broadcasts against what rides along in x: one key after the other is compared.
             total, names = 0, rest
             for place in range(data.shape[-1]):
-                (value, at_place), names = run.align(
-                    run.named(data[..., place], rest), run.named(places[..., u], own)
-                )
+                (value, at_place), names = run.align(run.named(data[..., place], rest), run.named(places[..., u], own))
                 total = total + value * (at_place == place)
             yield run.named(total, names), true
 
@@ -110,9 +106,7 @@ class Picked(Region):
         x = arrange(x, keys, last)
         lead = x.order[: len(x.order) - len(keys) - len(last)]
         if len(keys) > 1:
-            x = then(
-                x, f"{x.atom}.flatten({len(lead)}, {len(lead) + len(keys) - 1})", (*lead, "@keys", *last)
-            )
+            x = then(x, f"{x.atom}.flatten({len(lead)}, {len(lead) + len(keys) - 1})", (*lead, "@keys", *last))
         if not last:
             x = then(x, f"{x.atom}[..., None]", (*x.order, "@last"))
         index = arrange(at.extra[0].merged(code), [n for n in at.names if n in at.extra[0].type], (TAP,))
@@ -216,16 +210,12 @@ class Restricted(Region):
     def mix(self, code: Code, w: Operand, v: Operand, at: Places) -> Operand:
         axes = {axis.name: axis for type in (w.type, type_of(at.extra[-1])) for axis in type.axes}
         w, mask = meet(code, (w, at.extra[-1]))
-        w = replace(
-            w, text=f"{w.atom}.where({mask}, 0.0)", binding=ATOM, type=w.type.with_axes(axes.values())
-        )
+        w = replace(w, text=f"{w.atom}.where({mask}, 0.0)", binding=ATOM, type=w.type.with_axes(axes.values()))
         return self.region.mix(code, w, v, self._inner(at))
 
     def look(self, code: Code, x: Operand, at: Places) -> Operand:
         y, mask = meet(code, (self.region.look(code, x, self._inner(at)), at.extra[-1]))
         return replace(y, text=f"{y.atom}.masked_fill(~{mask.atom}, 0)", binding=ATOM)
 
-    def bias(
-        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
-    ) -> Operand:
+    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
         return self.region.bias(code, table, self._inner(at), sizes, centre)

@@ -34,20 +34,14 @@ class Product(Single):
     def _parts(self, names: Sequence[str]) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any, tuple[str, ...]]]:
         """Each part with the axes it moves along. Raises OpError."""
         for part in (self.left, self.right):
-            if (
-                not isinstance(part, (Everywhere, Self, Window, Grid, Neighborhood, Product))
-                or part.rule == "zero"
-            ):
+            if not isinstance(part, (Everywhere, Self, Window, Grid, Neighborhood, Product)) or part.rule == "zero":
                 raise OpError(
                     f"`*` does not combine `{part.name}` with another region",
                     "E0213",
                     argument="over",
                     help="it combines everywhere, self, window, grid and neighborhood on axes of their own",
                 )
-        told = [
-            isinstance(part, Product) or getattr(part, "on", None) is not None
-            for part in (self.left, self.right)
-        ]
+        told = [isinstance(part, Product) or getattr(part, "on", None) is not None for part in (self.left, self.right)]
         mine = (
             self.left.axes(names)
             if told[0]
@@ -88,15 +82,11 @@ class Product(Single):
 
     def check(self, check: Check, at: Places) -> None:
         if {axis.name for axis in at.k} != set(at.names):
-            raise OpError(
-                "a product of regions needs queries and keys on the same axes", "E0301", argument="over"
-            )
+            raise OpError("a product of regions needs queries and keys on the same axes", "E0301", argument="over")
         moved = self.axes(at.names)
         for axis in at.q:
             if axis.name not in moved:
-                check.equal(
-                    at.key(axis.name).size, axis.size, f"queries and keys must have the same {axis.name}"
-                )
+                check.equal(at.key(axis.name).size, axis.size, f"queries and keys must have the same {axis.name}")
         for part, here in self._places(at):
             part.check(check, here)
 

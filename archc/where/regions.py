@@ -15,8 +15,7 @@ from archc.where.product import Product
 from archc.where.shifted import Shifted
 
 REGIONS: dict[str, type[Region]] = {
-    region.name: region
-    for region in (Self, Everywhere, Row, Column, Window, Grid, Halo, Neighborhood, Shifted, Picked)
+    region.name: region for region in (Self, Everywhere, Row, Column, Window, Grid, Halo, Neighborhood, Shifted, Picked)
 }
 # Regions that stand as they are, without a call.
 REGION_NAMES = ("self", "everywhere", "row", "column")

@@ -103,9 +103,7 @@ class Shifted(Region):
         shifts = dict(zip(moved, [run.number(s) for s in self._shifts(len(moved))], strict=True))
         sides = []
         for i in run.indices(sizes):
-            wraps = [
-                (p + shifts.get(name, 0) % n) // n for p, n, name in zip(i, sizes, at.names, strict=True)
-            ]
+            wraps = [(p + shifts.get(name, 0) % n) // n for p, n, name in zip(i, sizes, at.names, strict=True)]
             sides.append(sum(w << place for place, w in enumerate(wraps)))
         return run.torch.tensor(sides)
 
@@ -165,9 +163,7 @@ class Shifted(Region):
         form = Form(self, at.names, query_sizes(code, k, at)) if self.grouped else None
         return Operand(code.let(text, "valid"), k.type, order, where=form)
 
-    def bias(
-        self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None
-    ) -> Operand:
+    def bias(self, code: Code, table: Operand, at: Places, sizes: dict[str, str], centre: str | None) -> Operand:
         y = self.region.bias(code, table, at, sizes, centre)
         if isinstance(y.where, Form):
             return replace(y, where=Form(self, at.names, y.where.extents))

@@ -45,8 +45,7 @@ class Single(Local):
     def places(self, code: Code, x: Operand, moved: Sequence[str]) -> str:
         """The name of the taps along all moved axes of a map."""
         rows = [
-            self.rows(code, place, code.extent(x, name), f"{x}.device", len(moved))
-            for place, name in enumerate(moved)
+            self.rows(code, place, code.extent(x, name), f"{x}.device", len(moved)) for place, name in enumerate(moved)
         ]
         return code.let(f"[{', '.join(rows)}]", "taps")
 

@@ -1,3 +1,7 @@
+import torch
+from torch import Tensor
+
+
 def diagonal_order(h: int, w: int, device: torch.device) -> Tensor:
     """Positions of a map diagonal by diagonal, each from top to bottom."""
     y = torch.arange(h, device=device)[:, None]

@@ -1,3 +1,6 @@
+from torch import Tensor
+
+
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
     """Stochastic depth: in training, zero whole samples and scale up the others."""
     if rate == 0.0 or not training:

@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+
 
 def grid_merge(x: Tensor, size: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Put grids together: (..., grids, positions, C) -> (..., H, W, C)."""

@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+
 
 def grid_partition(x: Tensor, size: Sequence[int]) -> Tensor:
     """Group positions spread evenly: (..., H, W, C) -> (..., grids, positions, C)."""

@@ -1,3 +1,7 @@
+import torch
+from torch import Tensor
+
+
 def grid_taps(n: int, size: int, device: torch.device) -> Tensor:
     """The positions spread evenly over an axis that each shares: [position, tap]."""
     stride = n // size

@@ -1,9 +1,10 @@
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
 
-def lattice_order(
-    inner: Tensor, grid: Sequence[int], step: tuple[int, ...]
-) -> Tensor:
+
+def lattice_order(inner: Tensor, grid: Sequence[int], step: tuple[int, ...]) -> Tensor:
     """The positions of every lattice of a map, one lattice behind the other."""
     order = inner.new_zeros((1, inner.shape[0]))
     stride, above = 1, 1

@@ -1,3 +1,7 @@
+import torch
+from torch import Tensor
+
+
 def neighborhood_offsets(
     n: int, size: int, dilation: int, device: torch.device
 ) -> Tensor:

@@ -1,3 +1,7 @@
+import torch
+from torch import Tensor
+
+
 def pad_index(
     n: int, before: int, behind: int, mode: str, device: torch.device
 ) -> Tensor:

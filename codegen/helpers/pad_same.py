@@ -1,5 +1,8 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+from torch.nn import functional as F
+
 
 def pad_same(
     x: Tensor,

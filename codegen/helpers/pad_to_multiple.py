@@ -1,5 +1,8 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+from torch.nn import functional as F
+
 
 def pad_to_multiple(x: Tensor, size: Sequence[int]) -> Tensor:
     """Zeros at the end of each axis of (..., H, W, C) up to the next multiple."""

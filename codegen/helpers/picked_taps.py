@@ -1,3 +1,7 @@
+import torch
+from torch import Tensor
+
+
 def picked_taps(x: Tensor, index: Tensor, queries: int) -> Tensor:
     """Gather the taps that an index names: (..., keys, C) by (..., queries, tap), with
     `queries` axes of them, to (..., queries, tap, C). What rides along broadcasts.

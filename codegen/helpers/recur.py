@@ -1,3 +1,7 @@
+import torch
+from torch import Tensor
+
+
 def _scan(decay: Tensor, update: Tensor, dim: int, reverse: bool) -> Tensor:
     """h[t] = decay[t] h[t-1] + update[t], one step after the other."""
     wide = update.float() if update.dtype in (torch.float16, torch.bfloat16) else update

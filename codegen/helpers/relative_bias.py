@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+
 
 def relative_bias(
     table: Tensor,

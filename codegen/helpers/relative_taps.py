@@ -1,3 +1,6 @@
+from torch import Tensor
+
+
 def relative_taps(
     table: Tensor, offsets: list[Tensor], centre: int | None = None
 ) -> Tensor:

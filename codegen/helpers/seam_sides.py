@@ -1,5 +1,8 @@
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 
 def seam_sides(
     sizes: Sequence[int], shifts: Sequence[int], device: torch.device

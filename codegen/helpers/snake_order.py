@@ -1,3 +1,7 @@
+import torch
+from torch import Tensor
+
+
 def snake_order(h: int, w: int, device: torch.device) -> Tensor:
     """Positions of a map line by line, odd lines backwards."""
     order = torch.arange(h * w, device=device).view(h, w)

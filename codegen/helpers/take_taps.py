@@ -1,3 +1,6 @@
+from torch import Tensor
+
+
 def take_taps(x: Tensor, taps: list[Tensor], absent: bool = False) -> Tensor:
     """Gather taps: (..., H, W, C), with an index [query, tap] for each axis, to
     (..., queries of H, queries of W, tap, C). With `absent`, indices outside are zeros.

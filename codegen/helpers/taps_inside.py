@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+
 
 def taps_inside(taps: list[Tensor], sizes: Sequence[int]) -> Tensor:
     """Which taps lie on the map, from an index [query, tap] and a size for each axis:

@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+
 
 def window_merge(x: Tensor, size: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Put windows together: (..., windows, positions, C) -> (..., H, W, C)."""

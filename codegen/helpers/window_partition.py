@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+
 
 def window_partition(x: Tensor, size: Sequence[int]) -> Tensor:
     """Cut a map into windows: (..., H, W, C) -> (..., windows, positions, C)."""

@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+from torch import Tensor
+
 
 def windowed_order(
     outer: Tensor, inner: Tensor, grid: Sequence[int], window: tuple[int, ...]

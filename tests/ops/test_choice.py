@@ -122,7 +122,10 @@ def test_sample_refuses():
     refused("E0303", op, "[B, C=4, N]", "[B, Q=5, xy=2]")
     refused("E0301", op, "[B, C=4, H, W]", "[B, Q=5, xy=3]")
     refused("E0301", op, "[B, C=4, H, W]", "[B, H, xy=2]")
-    assert op.macs([typed("[B, C=4, H, W]")], op.infer(FakeCheck(), typed("[B=1, C=4, H, W]"), typed("[B=1, Q=5, xy=2]"))) == 80
+    assert (
+        op.macs([typed("[B, C=4, H, W]")], op.infer(FakeCheck(), typed("[B=1, C=4, H, W]"), typed("[B=1, Q=5, xy=2]")))
+        == 80
+    )
 
 
 # ---- dot

@@ -153,8 +153,9 @@ def test_unstack_cat_stack():
     ],
 )
 def test_tensors_that_do_not_fit(op, xs, code):
-    from archc.ops.base import OpError
     from op_bench import FakeCheck
+
+    from archc.ops.base import OpError
 
     with pytest.raises(OpError) as error:
         op.infer(FakeCheck(), tuple(typed(x) for x in xs))
@@ -227,7 +228,9 @@ def test_pick_stays_inside():
 # ---- resize
 
 
-@pytest.mark.parametrize("mode, align", [("nearest", False), *itertools.product(("bilinear", "bicubic"), (False, True))])
+@pytest.mark.parametrize(
+    "mode, align", [("nearest", False), *itertools.product(("bilinear", "bicubic"), (False, True))]
+)
 @pytest.mark.parametrize("sizes", [{"H": 5, "W": 13}, {"W": 4, "H": 11}, {"H": 1, "W": 2}, {"H": 6, "W": 9}])
 def test_resize(mode, align, sizes):
     agree(made(Resize, mode=mode, align=align, sizes=sizes), MAP)
