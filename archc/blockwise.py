@@ -114,7 +114,7 @@ def _physical(net: Any, made: Emitted, template: Template) -> Callable[[dict[str
     def run(given: dict[str, Any]) -> dict[str, Any]:
         signature = made.signature
         moved = [x.permute(order) for x, order in zip(given.values(), signature.inputs, strict=True)]
-        result = net(*moved)
+        result = net(*moved, *(0 for _ in made.counters))  # as in the first turn
         results = result if isinstance(result, tuple) else (result,)
         found = {}
         for at, (y, order, value) in enumerate(zip(results, signature.outputs, template.outputs, strict=True)):

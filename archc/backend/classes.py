@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from archc.backend.constructor import Constructor, python_type
+from archc.backend.constructor import Constructor, mentions_word, python_type
 from archc.backend.document import WIDTH
 from archc.backend.fold import component_key
 from archc.backend.layout import lay_out
@@ -34,7 +34,8 @@ LAST = "last"  # channels innermost
 
 @dataclass
 class Emitted:
-    """A written class. `parameters` are the constructor's, in order; `permutes` counts the moves of axes in it."""
+    """A written class. `parameters` are the constructor's, in order; `permutes` counts the moves of axes in it;
+    `counters` are numbers of the turn that `forward` takes behind its tensors, where one module serves all turns."""
 
     name: str
     parameters: tuple[str, ...]
@@ -43,6 +44,7 @@ class Emitted:
     permutes: int
     rules: tuple[InitRule, ...]
     template: Template
+    counters: tuple[str, ...] = ()
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Classes:
     by_template: dict[int, Emitted] = field(default_factory=dict)
     by_text: dict[tuple[Any, ...], Emitted] = field(default_factory=dict)
     folded: dict[Any, dict[str, Sym]] = field(default_factory=dict)
+    counters: dict[int, tuple[str, ...]] = field(default_factory=dict)  # by template
     names: set[str] = field(default_factory=set)
 
     def of(self, template: Template) -> Emitted:
@@ -80,8 +83,9 @@ class Classes:
             name = self._name(template)
             lines = [line for raw in best.raw for line in _render(raw, name)]
             made = Emitted(
-                name, tuple(best.parameters), best.signature(), lines, best.permutes(), template.inits, template
-            )
+                name, tuple(best.parameters), best.signature(), lines, best.permutes(), template.inits, template,
+                best.counters,
+            )  # fmt: skip
             self.by_text[key] = made
             self.emitted.append(made)
         return self.by_text[key]
@@ -142,6 +146,7 @@ class ClassWriter:
         self.moves = 0
         self.feature_lists: list[tuple[Repeat, str]] = []
         self.checkpointed = False
+        self.counters: tuple[str, ...] = ()
 
     # ---- what methods ask
 
@@ -228,6 +233,9 @@ class ClassWriter:
             if value.type.dtype == "float" or len(arguments) == 1:
                 writer.anchor = name
             writer.values[value.uid] = Operand(name, value.type, tuple(value.type.names[p] for p in order))
+        counters = self.classes.counters.get(id(template), ())
+        writer.locals = frozenset(counters)
+        writer.taken |= {identifier(c) for c in counters}
         writer.write(template.body)
         signature = self.signature() if template is self.template else logical_signature(template)
         results = []
@@ -239,7 +247,10 @@ class ClassWriter:
         writer.emit(f"return {', '.join(_result_texts(results, template))}")
         writer.lines = without_unused(writer.lines)
         self.moves += sum(line.text.count(".permute(") + line.text.count(".transpose(") for line in writer.lines)
-        kinds = ", ".join(f"{a}: Tensor" for a in arguments)
+        body = " ".join(line.text for line in writer.lines)
+        used = tuple(c for c in counters if mentions_word(c, body))
+        self.counters = used if template is self.template else ()
+        kinds = ", ".join([*(f"{a}: Tensor" for a in arguments), *(f"{identifier(c)}: int" for c in used)])
         returns = "Tensor" if len(results) == 1 else f"tuple[{', '.join(['Tensor'] * len(results))}]"
         return [Line(4, f"def {method}(self, {kinds}) -> {returns}:"), *merge_return(writer.lines)]
 

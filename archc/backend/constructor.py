@@ -126,7 +126,7 @@ class Constructor:
     def lines_of(self, entries: tuple[Entry, ...]) -> list[Line]:
         lines: list[Line] = []
         open_guards: tuple[Guard, ...] = ()
-        for entry in entries:
+        for entry in _with_lists(entries):
             if entry.guards != open_guards:
                 lines += self._guard(entry.guards, open_guards)
                 open_guards = entry.guards
@@ -186,7 +186,9 @@ class Constructor:
     def list(self, entry: ListEntry) -> list[Line]:
         name = identifier(entry.name)
         loop = next((s for s in _loops(self.owner.template.body) if _loop_of(s, entry.name)), None)
-        assert loop is not None, entry.name
+        if loop is None:  # a list of modules that the spec writes out
+            texts = ", ".join(self.unit(item) for item in entry.items)
+            return [Line(self.indent, f"self.{name} = nn.ModuleList([{texts}])")]
         targets = set(loop.targets)
         saved_used = dict(self.used)
         self.scopes.append(targets)
@@ -285,6 +287,8 @@ class Constructor:
             return self.expressions.write(self.owner.names.resolve(SymApply("index", (sym.args[0], Const(number)))))
         if isinstance(sym, SymApply) and sym.op == "zip":
             return self.expressions.write(self.owner.names.resolve(SymApply("index", (sym.args[at], Const(number)))))
+        if len(loop.targets) == 1 and isinstance(sym, Var):
+            return self.expressions.write(self.owner.names.resolve(SymApply("index", (sym, Const(number)))))
         return literal(plain(value))
 
     def _over(self, loop: Repeat) -> str:
@@ -399,6 +403,22 @@ def _loops(body: tuple[Statement, ...]) -> Iterable[Repeat]:
                 yield from _loops(otherwise or ())
             case _:
                 pass
+
+
+def _with_lists(entries: tuple[Entry, ...]) -> list[Entry]:
+    """The entries, with those called `heads.0`, `heads.1` ... as one list."""
+    found: list[Entry] = []
+    for entry in entries:
+        name, _, number = entry.name.rpartition(".")
+        if not name or not number.isdigit() or not isinstance(entry, (OpEntry, ChildEntry)):
+            found.append(entry)
+            continue
+        last = found[-1] if found else None
+        if isinstance(last, ListEntry) and last.name == name and len(last.items) == int(number):
+            found[-1] = replace(last, items=(*last.items, entry))
+        else:
+            found.append(ListEntry(name, (entry,), entry.span, entry.guards))
+    return found
 
 
 def _loop_of(loop: Repeat, name: str) -> bool:

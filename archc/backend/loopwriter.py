@@ -77,6 +77,8 @@ class LoopWriter:
     def _turn_class(self, turn: Call) -> Emitted | None:
         """The class of a turn that is a module of its own; None where its body stands in the loop."""
         if turn.template.entries and turn.template.unit is None:
+            if self.loop.keyword == "loop":
+                self.owner.classes.counters[id(turn.template)] = self.loop.targets
             return self.owner.classes.of(turn.template)
         return None
 
@@ -183,6 +185,7 @@ class LoopWriter:
         made = self._turn_class(turn)
         if made is not None:
             arguments = [writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))]
+            arguments += [identifier(c) for c in made.counters]
             targets = [identifier(self._name(i)) for i in range(len(turn.outputs))]
             for t in targets:
                 writer.taken.add(t)
@@ -289,6 +292,7 @@ class LoopWriter:
                 arguments = [
                     self.writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))
                 ]
+                arguments += [str(self.loop.turns.index(turn)) for _ in made.counters]
                 self.writer.emit(f"{', '.join(targets)} = {module}({', '.join(arguments)})")
                 return [
                     Operand(

@@ -325,6 +325,8 @@ class Writer:
         for operand, order in zip(operands, signature.inputs, strict=True):
             arguments.append(self.arranged(operand, order).text)
         call = f"{text}({', '.join(arguments)})"
+        if self.owner.checkpointed and (self.owner.loop_children or statement.template.role == "stage"):
+            call = f"{self.helper('run')}({', '.join(['self.grad_checkpointing', text, *arguments])})"
         if len(statement.outputs) == 1:
             value = statement.outputs[0]
             order = self.outside_order(signature.outputs[0], statement, 0)

@@ -84,17 +84,14 @@ def described(one: Checked) -> list[str]:
     claims = f"{len(program.claims)}/{len(program.claims)} claims hold" if program.claims else "no claims"
     lines = [f"{program.name}   {params:,} params   {counted}   {claims}"]
     lines += [
-        f"  {i.kind:<8} {i.name}: {i.value.type}{' (optional)' if i.default == 'none' else ''}"
-        for i in program.inputs
+        f"  {i.kind:<8} {i.name}: {i.value.type}{' (optional)' if i.default == 'none' else ''}" for i in program.inputs
     ]
     for output in program.outputs:
         values = output.value if isinstance(output.value, tuple) else (output.value,)
         when = " (in training)" if output.when else ""
         lines.append(f"  {output.kind:<8} {output.name}: {', '.join(str(v.type) for v in values)}{when}")
     for entry in program.entry_points:
-        lines.append(
-            f"  {'entry':<8} {entry.name}({', '.join(f'{v.name}: {v.type}' for v in entry.template.inputs)})"
-        )
+        lines.append(f"  {'entry':<8} {entry.name}({', '.join(f'{v.name}: {v.type}' for v in entry.template.inputs)})")
     free = ", ".join(s for s in program.symbols if s != "B")
     if contract.requirements:
         lines += [f"  {'needs' if n == 0 else '':<8} {text}" for n, text in enumerate(contract.describe())]
@@ -118,8 +115,7 @@ def as_dict(one: Checked) -> dict[str, Any]:
         "flops": cost.figures.flops if cost is not None else None,
         "at": dict(cost.sizes) if cost is not None else None,
         "inputs": [
-            {"name": i.name, "kind": i.kind, "type": str(i.value.type), "default": i.default}
-            for i in program.inputs
+            {"name": i.name, "kind": i.kind, "type": str(i.value.type), "default": i.default} for i in program.inputs
         ],
         "outputs": [_output(program, n) for n in range(len(program.outputs))],
         "contract": {

@@ -86,9 +86,7 @@ def flops_command(
     found = driver.load_spec(spec)
     program = driver.build(found, driver.only(found))
     contract = driver.contract_of(program)
-    cost = driver.figures(
-        program, contract, sizes, batch, dtype=dtype, convention=convention, training=training
-    )
+    cost = driver.figures(program, contract, sizes, batch, dtype=dtype, convention=convention, training=training)
     text = report(cost, per, "text" if form == "table" else form, devices)
     if form == "csv":
         sys.stdout.write(text)

@@ -41,7 +41,7 @@ def compile_command(specs: Sequence[str], output: str, force: bool, only_check: 
         return _stale(places)
     for path in places:
         guard(path, force)
-    proved: dict[Path, list[str]] = {}
+    proved: dict[Path, str] = {}
     texts = {path: module.text for path, module in places.items()}
 
     def accept(path: Path, text: str) -> None:
@@ -96,15 +96,13 @@ def _places(modules: list[Module], output: str) -> dict[Path, Module]:
     for module in modules:
         path = chosen / f"{module.checked.program.name}.py"
         if path in places:
-            raise fail(
-                "E0901", f"two variants are called `{module.checked.program.name}`, and both would be {path}"
-            )
+            raise fail("E0901", f"two variants are called `{module.checked.program.name}`, and both would be {path}")
         places[path] = module
     return places
 
 
-def prove(module: Module, text: str) -> list[str]:
-    """What the written text registers, held against the graph; what is equal, in words.
+def prove(module: Module, text: str) -> str:
+    """Read the written text again and hold it against the graph; what is equal, in words.
 
     Raises RuntimeError where it differs: that is archc's own mistake.
     """
@@ -118,20 +116,16 @@ def prove(module: Module, text: str) -> list[str]:
         raise RuntimeError(f"the text written for {program.name} cannot be read again: {error}") from None
     differences = compare(program, found)
     if differences:
-        raise RuntimeError(
-            f"the text written for {program.name} differs from its graph: {'; '.join(differences)}"
-        )
-    kinds = f"{len(found.parameters):,} parameters" + (
-        f" and {len(found.buffers):,} buffers" if found.buffers else ""
-    )
-    return [f"the names, shapes and order of {kinds}, {found.count:,} numbers to learn"]
+        raise RuntimeError(f"the text written for {program.name} differs from its graph: {'; '.join(differences)}")
+    kinds = f"{len(found.parameters):,} parameters" + (f" and {len(found.buffers):,} buffers" if found.buffers else "")
+    return f"the file holds the graph's {kinds} ({found.count:,} numbers): same names, shapes and order"
 
 
-def _described(path: Path, module: Module, proved: list[str]) -> list[str]:
+def _described(path: Path, module: Module, proved: str) -> list[str]:
     contract = module.checked.contract
     classes = sum(line.startswith("class ") for line in module.text.split("\n"))
     lines = [f"wrote    {path}   {module.text.count(chr(10))} lines, {classes} class{'es' * (classes != 1)}"]
-    lines += [f"proved   read again from the file, equal to the graph: {text}" for text in proved]
+    lines.append(f"proved   {proved}")
     for number, text in enumerate(contract.describe()):
         lines.append(f"{'needs' if number == 0 else '':<8} {text}")
     lines.append(f"next     archc verify {module.address}   (values are not compared yet)")

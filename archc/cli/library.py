@@ -83,8 +83,7 @@ def show_command(spec: str, stage: str) -> None:
         say("\n".join([*lines, *(f"such as {one}" for one in examples)]))
     else:
         rows = [
-            [key, weight.kind, "x".join(map(str, weight.shape)) or "1"]
-            for key, weight in state_dict(program).items()
+            [key, weight.kind, "x".join(map(str, weight.shape)) or "1"] for key, weight in state_dict(program).items()
         ]
         if rows:
             say("\n".join(table(rows, 3)))
@@ -133,9 +132,7 @@ def diff_command(a: str, b: str) -> None:
         ("FLOPs", old_cost.figures.flops, new_cost.figures.flops),
     ):
         form = (lambda n: f"{n:,}") if what == "params" else scaled
-        rows.append(
-            [what, form(first), form(second), f"{100 * (second - first) / first:+.1f} %" if first else ""]
-        )
+        rows.append([what, form(first), form(second), f"{100 * (second - first) / first:+.1f} %" if first else ""])
     rows.append(["at", shown_sizes(old, old_cost.sizes), shown_sizes(new, new_cost.sizes), ""])
     same = old_contract.describe() == new_contract.describe()
     lines = [

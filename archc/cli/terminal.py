@@ -50,8 +50,7 @@ def table(rows: Sequence[Sequence[str]], left: int = 1, indent: str = "") -> lis
         (
             indent
             + "  ".join(
-                c.ljust(w) if i < left else c.rjust(w)
-                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+                c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
             )
         ).rstrip()
         for row in rows

@@ -15,9 +15,7 @@ from archc.report import wants_color
 
 @click.command("fmt")
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
-@click.option(
-    "--check", "only_check", is_flag=True, help="Change nothing; fail where a file is not formatted."
-)
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; fail where a file is not formatted.")
 def fmt_command(specs: Sequence[str], only_check: bool) -> int:
     """Format files in place; - reads standard input and writes to standard output."""
     from pathlib import Path

@@ -54,11 +54,13 @@ def run(module: Module, sizes: Sequence[str], dtype: str) -> Report:
     program, contract = module.checked.program, module.checked.contract
     chosen = [choose(program, contract, parse_sizes(program, sizes))] if sizes else None
     try:
-        from archc.verify import verify
-
-        return verify(program, module.text, sizes=chosen, dtype=dtype)
+        import numpy  # noqa: F401
+        import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise needs(error) from None
+    from archc.verify import verify
+
+    return verify(program, module.text, sizes=chosen, dtype=dtype)
 
 
 def described(report: Report) -> list[str]:
@@ -107,9 +109,7 @@ def judged(report: Report, module: Module) -> list[Diagnostic]:
         if trial.failure or off:
             why = trial.failure or ", ".join(f"{d.name} is off by {d.worst:.1e}" for d in off[:4])
             message = f"`{trial.what}` of the module differs from its graph at {sizes}"
-            found.append(
-                Diagnostic("E0631", message, program.span, notes=(why,), helps=("this is a bug in archc",))
-            )
+            found.append(Diagnostic("E0631", message, program.span, notes=(why,), helps=("this is a bug in archc",)))
     for answer in report.answers:
         if not answer.holds:
             message = f"`{answer.output}` of the recorded case {answer.case} is off by {answer.worst:.1e}"

@@ -23,7 +23,7 @@ from archc.ir.graph import (
     Template,
     Value,
 )
-from archc.ir.sym import Const, Scalar, Sym, Var, const
+from archc.ir.sym import Apply, Const, Scalar, Sym, Var, apply, const, substitute
 from archc.ir.types import Axis, Dim, TensorType
 from archc.syntax import tree
 
@@ -220,15 +220,42 @@ class _Turns:
                         # What every turn sets to the same is known by that, also behind the loop.
                         changing = local | {v.name for v in self.phis.values()}
                         steady = not mentions(self.nexts[key], changing)
-                        dim = Dim(
-                            dim.size, self.nexts[key] if steady and number == len(self.items) - 1 else self.phis[key]
-                        )
+                        if number < len(self.items) - 1:
+                            dim = Dim(dim.size, self._of_turn(number, dim))
+                        else:
+                            dim = Dim(dim.size, self.nexts[key] if steady else self.phis[key])
                     elif dim.sym is not None and mentions(dim.sym, local):
                         same = next((v for k, v in self.phis.items() if self.nexts.get(k) == dim.sym), None)
-                        dim = Dim(dim.size, same if same is not None else Const(dim.constant))
+                        last = number == len(self.items) - 1
+                        dim = Dim(dim.size, same if same is not None and last else self._of_turn(number, dim))
                     axes.append(Axis(axis.name, dim))
                 frame_types = self.scope.frame.export_types
                 frame_types.setdefault(value.uid, type.with_axes(axes))
+
+    def _of_turn(self, number: int, dim: Dim) -> Sym:
+        """A size of one turn as what stands around the loop knows it."""
+        assert dim.sym is not None
+        sym = substitute(dim.sym, self._items_at(number))
+        hidden = frozenset(self.statement.targets) | {v.name for v in self.phis.values()}
+        return Const(dim.constant) if mentions(sym, hidden) else sym
+
+    def _items_at(self, number: int) -> dict[str, Sym]:
+        """What the loop's own variables are in one turn."""
+        targets, at = self.statement.targets, Const(number)
+        if self.statement.keyword in ("repeat", "loop"):
+            return dict.fromkeys(targets, at)
+        if not isinstance(self.iterable, Scalar):
+            return {}
+        match self.iterable.sym:
+            case Apply("enumerate", (items,)) if len(targets) == 2:
+                return {targets[0]: at, targets[1]: apply("index", items, at)}
+            case Apply("zip", lists) if len(targets) == len(lists):
+                return {target: apply("index", items, at) for target, items in zip(targets, lists, strict=True)}
+            case Apply("list", items) if len(targets) == 1:
+                return {targets[0]: items[number]}
+            case sym if len(targets) == 1:
+                return {targets[0]: apply("index", sym, at)}
+        return {}
 
     # ---- the loop as one statement
 

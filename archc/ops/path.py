@@ -155,7 +155,7 @@ def _scan(code: Code, path: Path, decay: Operand, update: Operand) -> Operand:
         path, reverse = path.path, True
     over = path.over
     update = _together(update, over)
-    sizes = tuple[str, ...]()
+    sizes: Sequence[str] = ()
     if len(over) > 1 or not path.plain:
         update = bound(code, update, "update")
         sizes = extents(code, update, over)
@@ -187,7 +187,7 @@ def _together(x: Operand, over: tuple[str, ...]) -> Operand:
     return x.to((*front, *over, *rest[len(front) :]))
 
 
-def _aligned(decay: Operand, update: Operand, over: tuple[str, ...], sizes: tuple[str, ...]) -> Operand:
+def _aligned(decay: Operand, update: Operand, over: tuple[str, ...], sizes: Sequence[str]) -> Operand:
     """`decay` in the order of `update`, with size 1 where it lacks an axis; along the path, all or none."""
     x = opened(decay.to(tuple(name for name in update.order if name in decay.order)), update.order)
     some = [name for name in over if name in decay.order]

@@ -8,6 +8,9 @@ def grid_partition(x: Tensor, size: Sequence[int]) -> Tensor:
     n = len(size)
     lead = x.ndim - n - 1
     for i, s in enumerate(size):
+        if x.shape[lead + 2 * i] % s:
+            length = x.shape[lead + 2 * i]
+            raise ValueError(f"a grid of {s} cannot cover {length} positions")
         x = x.unflatten(lead + 2 * i, (s, -1))
     inner = [lead + 2 * i for i in range(n)]
     x = x.permute(*range(lead), *(i + 1 for i in inner), *inner, lead + 2 * n)

@@ -22,4 +22,4 @@ def relative_bias(
         first = middle + (0 if start is None else start[i]) - s * (queries[i] - 1)
         table = table.narrow(lead + i, first, s * (queries[i] - 1) + taps[i])
         table = table.unfold(lead + i, taps[i], s)
-    return table.flip(*range(lead, lead + n)).flatten(lead + n)
+    return table.flip([lead + i for i in range(n)]).flatten(lead + n)

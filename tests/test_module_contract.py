@@ -1,0 +1,417 @@
+"""What a written module promises its user: overrides, timm's conventions, and torch's own machinery."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from written import from_text, imported, network, shapes, shipped, variation
+
+from archc.backend.module import Figures, emit
+from archc.contract import solve
+from archc.weights.keys import state_dict
+
+Overrides = dict[str, Any]
+
+OVERRIDES: list[tuple[str, Overrides, tuple[int, int]]] = [
+    ("van_b2", {"num_classes": 10}, (33, 40)),
+    ("van_b0", {"in_chans": 1}, (40, 33)),
+    ("van_b0", {"drop_path_rate": 0.3}, (32, 32)),
+    ("van_b0", {"dims": (8, 16, 24), "depths": (1, 2, 1), "ratios": (2, 3, 4)}, (32, 48)),
+    ("maxvit_tiny", {"img_size": 256}, (256, 256)),
+    ("maxvit_tiny", {"img_size": (64, 96), "num_classes": 7}, (64, 96)),
+    ("maxvit_tiny", {"img_size": 32, "dims": (32, 64), "depths": (1, 2), "stem_dim": 16, "hidden": 8}, (32, 32)),
+    ("vig_t", {"depth": 2, "num_classes": 3}, (40, 32)),
+    ("ccnet_r101", {"depths": (1, 1, 2, 1), "num_classes": 4, "recurrence": 3}, (33, 40)),
+    ("dasiamrpn_vot", {"anchors": 3, "features": 16}, (110, 130)),
+]
+
+
+@pytest.mark.parametrize("name, arguments, size", OVERRIDES, ids=[f"{n}-{'-'.join(a)}" for n, a, _ in OVERRIDES])
+def test_a_module_with_overrides_is_the_variant_with_these_arguments(
+    name: str, arguments: Overrides, size: tuple[int, int]
+) -> None:
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()}
+    program = variation(name, **plain)
+    other = imported(emit(program, solve(program.symbols, program.obligations), Figures(0)))
+    mine, theirs = network(name, **arguments), getattr(other, name)().eval()
+    assert shapes(mine) == shapes(theirs) == {key: w.shape for key, w in state_dict(program).items()}
+    torch.manual_seed(1)
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    mine.load_state_dict(theirs.state_dict())
+    given = [torch.randn(2, shipped_channels(mine), *size) for _ in program.inputs]
+    with torch.no_grad():
+        for a, b in zip(_tuple(mine(*given)), _tuple(theirs(*given)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def _tuple(value: Any) -> tuple[torch.Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def shipped_channels(net: nn.Module) -> int:
+    return next(m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d))
+
+
+def test_the_drop_path_rate_reaches_every_block() -> None:
+    rates = [m.rate for m in network("van_b0", drop_path_rate=0.3).modules() if hasattr(m, "rate")]
+    assert len(rates) == 13 and rates[0] == 0 and rates[-1] == pytest.approx(0.3) and rates == sorted(rates)
+
+
+def test_an_unknown_override_is_refused() -> None:
+    with pytest.raises(TypeError, match="num_clases"):
+        network("van_b0", num_clases=10)
+
+
+# ---- timm's conventions
+
+CLASSIFIERS = {"van_b0": (64, 96), "maxvit_tiny": (64, 96), "vig_t": (64, 96)}
+SMALL: dict[str, Overrides] = {
+    "van_b0": {},
+    "maxvit_tiny": {"img_size": (64, 96), "depths": (1, 1, 1, 1)},
+    "vig_t": {"depth": 2},
+}
+
+
+@pytest.fixture(params=list(CLASSIFIERS))
+def classifier(request: pytest.FixtureRequest) -> tuple[Any, torch.Tensor]:
+    torch.manual_seed(3)
+    return network(request.param, **SMALL[request.param]), torch.randn(2, 3, *CLASSIFIERS[request.param])
+
+
+def test_features_and_head_make_the_forward(classifier: tuple[Any, torch.Tensor]) -> None:
+    net, x = classifier
+    with torch.no_grad():
+        features = net.forward_features(x)
+        assert features.shape[:2] == (2, net.num_features)
+        torch.testing.assert_close(net.forward_head(features), net(x))
+        pre = net.forward_head(features, pre_logits=True)
+        assert pre.shape == (2, net.head_hidden_size)
+        torch.testing.assert_close(net.get_classifier()(pre), net(x))
+    assert net.num_classes == net(x).shape[1] == 1000
+
+
+def test_the_classifier_is_reset(classifier: tuple[Any, torch.Tensor]) -> None:
+    net, x = classifier
+    with torch.no_grad():
+        pre = net.forward_head(net.forward_features(x), pre_logits=True)
+        net.reset_classifier(10)
+        assert net.num_classes == 10 and net(x).shape == (2, 10)
+        assert isinstance(net.get_classifier(), nn.Linear)
+        net.reset_classifier(0)
+        assert net.num_classes == 0 and isinstance(net.get_classifier(), nn.Identity)
+        torch.testing.assert_close(net(x), pre)
+        net.reset_classifier(5, global_pool="avg")
+        assert net(x).shape == (2, 5)
+        with pytest.raises(ValueError, match="global_pool"):
+            net.reset_classifier(5, global_pool="max")
+    net.to(torch.float64)
+    net.reset_classifier(4)
+    assert net(x.double()).dtype == torch.float64
+
+
+def test_feature_info_says_what_the_stages_give(classifier: tuple[Any, torch.Tensor]) -> None:
+    net, x = classifier
+    info = net.feature_info
+    assert info and [row["reduction"] for row in info] == sorted(row["reduction"] for row in info)
+    seen: dict[str, torch.Tensor] = {}
+    hooks = [
+        net.get_submodule(row["module"]).register_forward_hook(
+            lambda module, args, out, name=row["module"]: seen.__setitem__(name, out)
+        )
+        for row in info
+        if row["module"]
+    ]
+    with torch.no_grad():
+        features = net.forward_features(x)
+    for hook in hooks:
+        hook.remove()
+    for row in info:
+        tensor = seen[row["module"]] if row["module"] else features
+        assert tensor.shape[1] == row["num_chs"]
+        assert tuple(tensor.shape[2:]) == tuple(-(-n // row["reduction"]) for n in x.shape[2:])
+    assert info[-1]["num_chs"] == net.num_features
+
+
+@pytest.mark.parametrize("name", ["van_b0", "maxvit_tiny"])
+def test_a_network_of_stages_has_a_row_for_each(name: str) -> None:
+    rows = network(name, **SMALL[name]).feature_info
+    assert [row["reduction"] for row in rows] == [4, 8, 16, 32]
+
+
+def test_overridden_widths_reach_feature_info() -> None:
+    net = network("van_b0", dims=(8, 16, 24), depths=(1, 1, 1), ratios=(2, 2, 2))
+    assert [(r["num_chs"], r["reduction"]) for r in net.feature_info] == [(8, 4), (16, 8), (24, 16)]
+    assert net.num_features == 24
+
+
+def test_checkpointing_changes_nothing_but_memory(classifier: tuple[Any, torch.Tensor]) -> None:
+    net, x = classifier
+    net.double()
+    saved: list[int] = []
+
+    def run() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        held = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal held
+            held += tensor.numel()
+            return tensor
+
+        net.zero_grad()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            out = net(x.double())
+        saved.append(held)
+        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)).sum().backward()
+        return out.detach(), [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+    before, gradients = run()
+    net.set_grad_checkpointing()
+    after, again = run()
+    net.set_grad_checkpointing(False)
+    assert len(gradients) == len(again) == len(list(net.parameters()))
+    torch.testing.assert_close(before, after)
+    for a, b in zip(gradients, again, strict=True):
+        torch.testing.assert_close(a, b)
+    assert saved[1] < saved[0] / 2, "activations inside of the blocks are not kept"
+
+
+@pytest.mark.parametrize("name, wanted", [("van_b0", set()), ("vig_t", {"pos_embed"}), ("maxvit_tiny", set())])
+def test_no_weight_decay(name: str, wanted: set[str]) -> None:
+    assert network(name, **SMALL[name]).no_weight_decay() == wanted
+
+
+# ---- torch's machinery
+
+MACHINERY: dict[str, Overrides] = {
+    "van_b0": {},
+    "maxvit_tiny": {"img_size": 64, "depths": (1, 1, 1, 1)},
+    "vig_t": {"depth": 2},
+    "ccnet_rcca_head": {"in_chans": 64},
+    "ccnet_cca_r2": {},
+    "dasiamrpn_vot": {"features": 8},
+}
+TOKENS = """
+mixer scan(x: [B, C, H, W]) {
+    gate = x |> gate: linear(C) |> sigmoid
+    return recur(gate, x, along=raster(H, W)) + recur(gate, x, along=-raster(H, W))
+}
+model net() {
+    input image: [B, C=3, H, W]
+    x = image |> stem: conv(8, 4, stride=4) |> norm: layer_norm
+    x += x |> scan: scan
+    output logits = x |> mean(H, W) |> head: linear(5)
+}
+scans = net()
+"""
+
+
+@pytest.fixture(params=[*MACHINERY, "scans"], scope="module")
+def running(request: pytest.FixtureRequest) -> tuple[Any, tuple[torch.Tensor, ...]]:
+    """A network and inputs for it."""
+    name = request.param
+    torch.manual_seed(5)
+    if name == "scans":
+        return imported(from_text(TOKENS).text).scans().eval(), (torch.randn(2, 3, 16, 20),)
+    net = network(name, **MACHINERY[name])
+    given = {
+        "ccnet_rcca_head": [(2, 64, 6, 8)],
+        "ccnet_cca_r2": [(2, 64, 6, 8)],
+        "dasiamrpn_vot": [(2, 3, 110, 103), (2, 3, 130, 128)],
+    }.get(name, [(2, 3, 64, 64)])
+    return net, tuple(torch.randn(*shape) for shape in given)
+
+
+def close(a: Any, b: Any) -> None:
+    for one, two in zip(_tuple(a), _tuple(b), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+
+
+def test_one_graph_under_compile(running: tuple[Any, tuple[torch.Tensor, ...]]) -> None:
+    net, given = running
+    torch._dynamo.reset()
+    graph = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        close(graph(*given), net(*given))
+    mine, theirs = [x.clone().requires_grad_() for x in given], [x.clone().requires_grad_() for x in given]
+    sum(y.square().mean() for y in _tuple(graph(*mine))).backward()
+    sum(y.square().mean() for y in _tuple(net(*theirs))).backward()
+    close(tuple(x.grad for x in mine), tuple(x.grad for x in theirs))
+
+
+def test_one_graph_in_training() -> None:
+    net = network("van_b0", drop_path_rate=0.2).train()
+    torch._dynamo.reset()
+    out = torch.compile(net, backend="eager", fullgraph=True)(torch.randn(2, 3, 32, 32))
+    out.sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_a_new_size_makes_no_graph_for_each_number() -> None:
+    net = network("van_b0")
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounter()
+    graph = torch.compile(net, backend=counter, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for n in (64, 96, 128, 160):
+            graph(torch.randn(2, 3, n, n + 32))
+    assert counter.frame_count <= 2
+
+
+def test_inductor(running: tuple[Any, tuple[torch.Tensor, ...]]) -> None:
+    net, given = running
+    if not isinstance(net, type(network("ccnet_cca_r2"))):
+        pytest.skip("one small network is enough for the code generator")
+    torch._dynamo.reset()
+    try:
+        graph = torch.compile(net, fullgraph=True)
+        with torch.no_grad():
+            found = graph(*given)
+    except torch._inductor.exc.InductorError as error:
+        pytest.skip(f"no compiler for inductor here: {error}"[:200])
+    with torch.no_grad():
+        close(found, net(*given))
+
+
+EXPORTED = {
+    "van_b0": ([{0: "B", 2: "H", 3: "W"}], [(3, 3, 40, 72)]),
+    "ccnet_cca_r2": ([{0: "B", 2: "H", 3: "W"}], [(3, 64, 5, 9)]),
+    "vig_t": ([{0: "B", 2: "H", 3: "W"}], [(3, 3, 48, 80)]),
+    "maxvit_tiny": ([{0: "B"}], [(3, 3, 64, 64)]),
+    "dasiamrpn_vot": ([{0: "B"}, {0: "B"}], [(3, 3, 110, 103), (3, 3, 130, 128)]),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_export_with_free_sizes(name: str) -> None:
+    net = network(name, **MACHINERY[name])
+    places, other = EXPORTED[name]
+    first = [(2, *shape[1:]) if "H" not in place.values() else (2, shape[1], 64, 96) for place, shape in zip(places, other, strict=True)]
+    dims = {letter: torch.export.Dim.AUTO for letter in "BHW"}
+    dynamic = tuple({axis: dims[letter] for axis, letter in place.items()} for place in places)
+    torch.manual_seed(2)
+    program = torch.export.export(net, tuple(torch.randn(*s) for s in first), dynamic_shapes=dynamic)
+    given = tuple(torch.randn(*shape) for shape in other)
+    with torch.no_grad():
+        close(program.module()(*given), net(*given))
+
+
+def test_export_keeps_the_contract() -> None:
+    """What the network refuses, the exported program refuses too."""
+    net = network("vig_t", depth=1)
+    auto = torch.export.Dim.AUTO
+    program = torch.export.export(net, (torch.randn(2, 3, 64, 96),), dynamic_shapes=({0: auto, 2: auto, 3: auto},))
+    with pytest.raises(Exception, match=r"(?i)guard|expected|>=|constraint"):
+        program.module()(torch.randn(2, 3, 5, 64))
+
+
+def test_autocast(running: tuple[Any, tuple[torch.Tensor, ...]]) -> None:
+    net, given = running
+    inputs = [x.clone().requires_grad_() for x in given]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = _tuple(net(*inputs))
+    sum(y.float().square().mean() for y in found).backward()
+    with torch.no_grad():
+        for ours, exact in zip(found, _tuple(net(*given)), strict=True):
+            assert torch.isfinite(ours).all()
+            spread = float(exact.std()) or 1.0
+            assert float((ours.float() - exact).abs().mean()) < 0.1 * spread
+    for x in inputs:
+        assert x.grad is not None and torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_another_element_type(running: tuple[Any, tuple[torch.Tensor, ...]], dtype: torch.dtype) -> None:
+    net, given = running
+    with torch.no_grad():
+        for y in _tuple(copy.deepcopy(net).to(dtype)(*(x.to(dtype) for x in given))):
+            assert y.dtype == dtype
+
+
+def test_copies_and_pickles(running: tuple[Any, tuple[torch.Tensor, ...]]) -> None:
+    net, given = running
+    buffer = io.BytesIO()
+    torch.save(net, buffer)
+    buffer.seek(0)
+    with torch.no_grad():
+        wanted = _tuple(net(*given))
+        for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), torch.load(buffer, weights_only=False)):
+            assert shapes(other) == shapes(net)
+            for a, b in zip(_tuple(other(*given)), wanted, strict=True):
+                assert torch.equal(a, b)
+            next(other.parameters()).add_(1.0)  # its weights are its own
+        for a, b in zip(_tuple(net(*given)), wanted, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_network_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        net = network("van_b2")
+        assert net(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+
+
+def test_channels_last_memory(running: tuple[Any, tuple[torch.Tensor, ...]]) -> None:
+    net, given = running
+    other = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        close(other(*(x.contiguous(memory_format=torch.channels_last) for x in given)), net(*given))
+
+
+# ---- sizes
+
+SIZES = {
+    "van_b0": (1, 2, 31, 33, 64),
+    "vig_t": (5, 6, 7, 8, 23, 40),
+    "maxvit_tiny": (60, 61, 63, 64, 65, 124, 125, 128),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_inside_of_the_contract_run_and_others_are_refused(name: str) -> None:
+    overrides = {"van_b0": {"dims": (4, 8, 8, 8)}, "vig_t": {"depth": 1}, "maxvit_tiny": {"img_size": 64, "depths": (1, 1, 1, 1)}}
+    overrides = overrides[name]
+    program = variation(name, **{k: list(v) if isinstance(v, tuple) else v for k, v in overrides.items()})
+    contract = solve(program.symbols, program.obligations)
+    net = imported(emit(program, contract, Figures(0)))
+    net = getattr(net, name)().eval()
+    verdicts = set()
+    for h, w in itertools.product(SIZES[name], repeat=2):
+        if h * w > 64 * 65:
+            continue
+        admitted = contract.admits({"B": 1, "H": h, "W": w})
+        verdicts.add(admitted)
+        with torch.no_grad():
+            if admitted:
+                assert torch.isfinite(net(torch.randn(1, 3, h, w))).all()
+            else:
+                with pytest.raises(ValueError, match=f"{name} needs .*got") as caught:
+                    net(torch.randn(1, 3, h, w))
+                assert str(h) in str(caught.value) or str(w) in str(caught.value)
+    assert verdicts == ({True} if name == "van_b0" else {True, False})
+
+
+def test_the_error_names_the_requirement() -> None:
+    net = network("dasiamrpn_vot", features=4)
+    for z, x in (((100, 110), (130, 130)), ((110, 110), (130, 90))):
+        with pytest.raises(ValueError, match=r"dasiamrpn_vot needs .*>= 103"):
+            net(torch.randn(1, 3, *z), torch.randn(1, 3, *x))
+    needed = [line for line in shipped("dasiamrpn_vot").checked.contract.describe() if "//" in line]
+    assert needed
+    with pytest.raises(ValueError, match=r"dasiamrpn_vot needs .*//"):
+        net(torch.randn(1, 3, 200, 200), torch.randn(1, 3, 130, 130))
+
+
+def test_a_contract_for_other_arguments_is_not_enforced() -> None:
+    """Sizes were solved for img_size 224; another build takes other sizes."""
+    net = network("maxvit_tiny", img_size=64, depths=(1, 1, 1, 1))
+    with torch.no_grad():
+        assert net(torch.randn(1, 3, 64, 128)).shape == (1, 1000)
+    with pytest.raises(ValueError, match="maxvit_tiny needs H"):
+        network("maxvit_tiny")(torch.randn(1, 3, 64, 64))
