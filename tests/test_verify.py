@@ -199,7 +199,9 @@ def test_distance() -> None:
 
 
 def test_integer_inputs_stay_inside_their_table() -> None:
-    module = from_text("model net() {\n    input ids: int[B, N]\n    output x = ids |> words: embed(3, 4)\n}\none = net()\n")
+    module = from_text(
+        "model net() {\n    input ids: int[B, N]\n    output x = ids |> words: embed(3, 4)\n}\none = net()\n"
+    )
     assert verify(module.checked.program, module.text).ok
 
 

@@ -240,7 +240,7 @@ class Constructor:
                 ]
         return lines
 
-    def _channels(self, loop: Repeat, number: int = 0) -> str:
+    def _channels(self, loop: Repeat, number: int = -1) -> str:
         """The channels with which a turn ends, as an expression at its end."""
         value = tapped(loop.turns[number])
         assert value is not None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MOST_STEPS = 3_000_000
+MOST_STEPS = 500_000
 MOST_ITEMS = 100_000
 MOST_BITS = 4096
 DEEPEST = 40

@@ -130,11 +130,20 @@ def call(expr: tree.Call, scope: Scope, piped: Any, label: str | None) -> Any:
             return make_value(PATHS[name], args, expr.span)
         if target is None:
             if name in FUNCTIONS:
-                return call_function(name, [a.value for a in args], expr.span)
+                return call_function(name, [_known(a, name) for a in args], expr.span)
             target = unknown_callable(name, function.span, scope)
     else:
         target = evaluate(function, scope)
     return invoke(target, args, piped, label, expr.span, scope)
+
+
+def _known(argument: Arg, function: str) -> Scalar:
+    """An argument of a compile-time function. Raises ArchError E0201, E0206 where it is no number, string or list."""
+    if argument.value is None:
+        raise fail("E0201", f"nothing is called `{argument.axis}` here", argument.span, "unknown name")
+    if not isinstance(argument.value, Scalar):
+        raise fail("E0206", f"`{function}` works on numbers, not on {kind_of(argument.value)}", argument.span)
+    return argument.value
 
 
 def _list_function(name: str, args: list[Arg], span: Span) -> Any:
@@ -142,6 +151,10 @@ def _list_function(name: str, args: list[Arg], span: Span) -> Any:
     from archc.elaborate.expressions import items_of
     from archc.ir.sym import const
 
+    least, most = FUNCTIONS[name]
+    if not least <= len(args) <= most:
+        wanted = "a list" if most == 1 else "lists"
+        raise fail("E0205", f"`{name}` takes {wanted}, and {len(args)} were given", span)
     lists = [items_of(a.value, tree.Name("", span=a.span)) for a in args]
     match name:
         case "len":
@@ -231,6 +244,9 @@ def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, spa
                 continue  # a number stands in its place
             missing = f"`{op.name}` takes {len(names)} tensors, and its {_ordinal(position)} (`{name}`) is missing"
             raise fail("E0204", missing, span, helps=(f"signature: {signature(op)}",))
+        for item in value.items if isinstance(value, Many) else ():
+            if not isinstance(item, Value):
+                raise fail("E0206", f"`{op.name}` takes tensors, and its list holds {kind_of(item)}", span)
         ordered.append(tuple(value.items) if isinstance(value, Many) else value)
     keywords = [a for a in args if a.keyword is not None and a.keyword not in {n for n, _ in names}]
     bind_fields(op, rest, keywords, operands, given, span)

@@ -254,6 +254,8 @@ def rewrite(item: Any, change: Any) -> Any:
         return {key: rewrite(i, change) for key, i in item.items()}
     if isinstance(item, (Value, Span, Size, TensorType, Axis, Dim)) or not is_dataclass(item) or isinstance(item, type):
         return item
+    if type(item).__eq__ is object.__eq__:
+        return item  # a reference to a component or variant, whose text refers to itself
     changed = {}
     for f in fields(item):
         if f.init:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.elaborate.names import check_variant
 from archc.elaborate.scalars import translate
 from archc.elaborate.values import ComponentRef, FileNames, FnRef
 from archc.ir.sym import Const, FnDef, Sym, Var
@@ -95,6 +96,7 @@ def _define(item: tree.Top, names: FileNames, loading: _Loading) -> None:
             names.names[item.name] = ComponentRef(item, names)
         case tree.Binding():
             _new(item.name, item, names)
+            check_variant(item.name, item.span)
             names.bindings[item.name] = item
             names.names[item.name] = BindingRef(item, names)
 

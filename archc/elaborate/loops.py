@@ -159,7 +159,7 @@ class _Turns:
         if len(targets) == 1:
             return name(item, targets[0])
         parts = items_of(item, self.statement.iterable) if not isinstance(item, Scalar) else item.value  # type: ignore[arg-type]
-        if len(parts) != len(targets):
+        if not isinstance(parts, tuple) or len(parts) != len(targets):
             return item
         named = tuple(name(p, t) for p, t in zip(parts, targets, strict=True))
         return Scalar(named, Const(None)) if all(isinstance(p, Scalar) for p in named) else Many(named)

@@ -72,7 +72,9 @@ class Model:
         # What a size is called is the name after `=`, or the axis: `H=Hz` binds Hz.
         for axis in axes:
             if axis.size.constant is None and str(axis.size) in self.session.symbols:
-                scope.env.setdefault(str(axis.size), size_of_axis(value, axis.name, scope))
+                size = size_of_axis(value, axis.name, scope)
+                if scope.env.setdefault(str(axis.size), size) is size:
+                    scope.sizes[str(axis.size)] = size
 
     def _axis(self, axis: tree.AxisDecl | tree.Rest, statement: tree.Declare, scope: Scope) -> Axis:
         if not isinstance(axis, tree.AxisDecl):
@@ -360,10 +362,9 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
     doc = next((item.text for item in ref.file.file.items if isinstance(item, tree.Doc)), "")
     return Program(
         chosen.name, ref.tree.name, root.doc or doc, source, library.sources, chosen.span, root, tuple(passed),
-        tuple(frame.kinds.items()),
         tuple(model.inputs), tuple(model.outputs), tuple(model.entries), tuple(session.symbols),
-        tuple(session.least.items()),
         tuple(session.obligations.values()), tuple(model.claims), tuple(model.rules), tuple(model.matches),
+        kinds=tuple(frame.kinds.items()), least=tuple(session.least.items()),
     )  # fmt: skip
 
 

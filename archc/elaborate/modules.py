@@ -131,9 +131,16 @@ def call_entry(ref: EntryRef, args: list[Any], piped: Any, span: Span, scope: Sc
     for p in ref.tree.parameters:
         if p.name in bound.values:
             check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name])
-    made = entry_template(
-        ref, [bound.values[p.name] for p in ref.tree.parameters if p.name in bound.values], bound, level, span
-    )
+    session = scope.session
+    session.depth += 1
+    try:
+        if session.depth > DEEPEST_CALLS:
+            raise fail("E0403", f"entries call each other more than {DEEPEST_CALLS} deep", span,
+                       helps=("an entry may not use itself",))  # fmt: skip
+        values = [bound.values[p.name] for p in ref.tree.parameters if p.name in bound.values]
+        made = entry_template(ref, values, bound, level, span)
+    finally:
+        session.depth -= 1
     if made is None:
         return POISON
     return call_template(made, (), component, bound, span, scope, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 
 from archc.diagnostics import fail
@@ -19,6 +20,17 @@ TAKEN = frozenset(
     forward_features forward_head get_classifier reset_classifier set_grad_checkpointing no_weight_decay init_weights
     num_classes num_features head_hidden_size feature_info grad_checkpointing""".split()
 )
+
+
+# What generated modules use under these names, beside Python's own.
+USED = frozenset("torch nn math F Tensor checkpoint Any Callable Sequence annotations".split())
+
+
+def check_variant(name: str, span: Span) -> None:
+    """Raises ArchError E0228 for a variant that cannot name the function that makes it."""
+    if keyword.iskeyword(name) or name in USED or hasattr(builtins, name):
+        raise fail("E0228", f"`{name}` has a meaning in Python and cannot name a variant", span,
+                   helps=(f"write `{name}_net` or another word",))  # fmt: skip
 
 
 def check_label(name: str, span: Span) -> None:

@@ -6,13 +6,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from archc.diagnostics import Diagnostic
-from archc.ir.graph import Apply, Assign, Branch, Call, Relabel, Repeat, Statement, Value
+from archc.ir.graph import Apply, Assign, Branch, Call, Merge, Relabel, Repeat, Statement, Value
 
 
 def unused(body: tuple[Statement, ...], outputs: Iterable[Value], owner: str) -> list[Diagnostic]:
     """E0351 for every operation or call of a finished body that nothing reads."""
     read: set[int] = {v.uid for v in outputs}
-    _note_reads(body, read)
+    merges = _note_reads(body, read)
+    # What a branch leaves under a name is read where the name is.
+    while used := [m for m in merges if m.result.uid in read]:
+        merges = [m for m in merges if m not in used]
+        for merge in used:
+            _add((merge.then, merge.otherwise), read)
     names: dict[int, str] = {}
     _note_names(body, names)
     found: list[Diagnostic] = []
@@ -51,7 +56,9 @@ def _steps(body: tuple[Statement, ...]) -> Iterable[Apply | Call]:
                 pass
 
 
-def _note_reads(body: tuple[Statement, ...], read: set[int]) -> None:
+def _note_reads(body: tuple[Statement, ...], read: set[int]) -> list[Merge]:
+    """Note what a body reads, and give the merges of its branches: they read something only if they are read."""
+    found: list[Merge] = []
     for statement in body:
         match statement:
             case Apply(op=op, inputs=inputs):
@@ -62,17 +69,15 @@ def _note_reads(body: tuple[Statement, ...], read: set[int]) -> None:
             case Relabel(input=source):
                 read.add(source.uid)
             case Branch(then=then, otherwise=otherwise, merges=merges):
-                _note_reads(then or (), read)
-                _note_reads(otherwise or (), read)
-                for merge in merges:
-                    _add((merge.then, merge.otherwise), read)
+                found += [*_note_reads(then or (), read), *_note_reads(otherwise or (), read), *merges]
             case Repeat(turns=turns):
                 for turn in turns:
                     _add(turn.inputs, read)
                     _add(turn.template.outputs, read)
-                    _note_reads(turn.template.body, read)
+                    found += _note_reads(turn.template.body, read)
             case _:
                 pass
+    return found
 
 
 def _add(item: Any, read: set[int]) -> None:

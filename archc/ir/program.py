@@ -54,15 +54,15 @@ class Program:
     span: Span
     root: Template
     parameters: tuple[tuple[str, Scalar], ...]
-    # The declared kind of each parameter as the spec writes it: `int`, `size`, `list[int]` ...
-    kinds: tuple[tuple[str, str], ...]
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     entry_points: tuple[EntryPoint, ...]
     symbols: tuple[str, ...]
-    # The least value of the symbols that may be 0: the sizes of states.
-    least: tuple[tuple[str, int], ...]
     obligations: tuple[Obligation, ...]
     claims: tuple[tree.Claim, ...]
     rules: tuple[tree.Rule, ...]
     matches: tuple[tree.Matches, ...]
+    # The declared kind of each parameter as the spec writes it: `int`, `size`, `list[int]` ...
+    kinds: tuple[tuple[str, str], ...] = ()
+    # The least value of the symbols that may be 0: the sizes of states.
+    least: tuple[tuple[str, int], ...] = ()

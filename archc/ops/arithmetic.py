@@ -147,13 +147,16 @@ class WholeDivision(Binary):
     """`//` and `%`: the quotient rounds down, the remainder has the sign of the divisor."""
 
     binding: ClassVar[int] = PRODUCT
-    operator: ClassVar[str]
 
     def written(self, left: Operand, right: Operand, dtype: str) -> tuple[str, int]:
-        if self.operator == "//" and dtype == "float":
+        if self.symbol == "//" and dtype == "float":
             # Torch's `//` has no gradient.
             return f"({left.inside(PRODUCT)} / {right.inside(PRODUCT + 1)}).floor()", ATOM
         return super().written(left, right, dtype)
+
+    def value(self, run: Run, a: Any, b: Any) -> Any:
+        whole = quotient(run.torch, a, b)
+        return whole if self.symbol == "//" else a - whole * b
 
     def infer(self, check: Check, *xs: TensorType) -> tuple[TensorType, ...]:
         if self.right is not None and self.right.value == 0:

@@ -159,7 +159,7 @@ def _scan(code: Code, path: Path, decay: Operand, update: Operand) -> Operand:
     if len(over) > 1 or not path.plain:
         update = bound(code, update, "update")
         sizes = extents(code, update, over)
-    where = update.order.index(over[0])
+    where = min(update.order.index(name) for name in over)
     order = None
     if not path.plain:
         order = code.let(path.order(code, sizes, f"{update}.device"), "order")

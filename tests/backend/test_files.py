@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from written import CASES, ROOT, SPECS, compiled, every, variants
-
-from archc import driver
 
 ALL = every([*SPECS, *CASES])
 
@@ -27,11 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
-
-
-def test_the_same_text_twice() -> None:
-    for path, name in ALL:
-        assert driver.compile_variant(driver.load_spec(str(path)), name).text == compiled(path, name).text, name
 
 
 def test_the_same_text_in_every_process() -> None:
@@ -51,8 +46,10 @@ def test_the_same_text_in_every_process() -> None:
         )
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0].splitlines()) == sum(len(variants(path)) for path in chosen)
+    here = {name: compiled(path, name).text for path in chosen for name in variants(path)}
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in here.items()}
+    for output in outputs:
+        assert dict(line.split() for line in output.splitlines()) == digests
 
 
 def test_files_are_clean_under_ruff(folder: Path) -> None:
@@ -75,15 +72,16 @@ def test_files_are_clean_under_pyright(folder: Path) -> None:
         report = json.loads(found.stdout)
     except ValueError:
         pytest.skip(f"pyright does not run here: {found.stderr[-200:]}")
-    rows = [f"{Path(d['file']).name}:{d['range']['start']['line'] + 1} {d['message']}" for d in report["generalDiagnostics"]]
+    rows = [
+        f"{Path(d['file']).name}:{d['range']['start']['line'] + 1} {d['message']}" for d in report["generalDiagnostics"]
+    ]
     assert report["summary"]["filesAnalyzed"] == len(ALL)
     assert report["summary"]["errorCount"] == 0, "\n".join(rows[:20])
 
 
 def test_files_name_what_they_export(folder: Path) -> None:
-    for path, name in ALL:
+    for _, name in ALL:
         text = (folder / f"{name}.py").read_text()
         assert text.isascii() and text.endswith("\n") and "\t" not in text, name
         assert f'"{name}"' in text.split("__all__ = ")[1].split("]")[0]
-        assert "archc" not in text.split('"""', 2)[2], f"{name} needs archc"
-        del path
+        assert not re.search(r"^\s*(import|from) archc", text, re.M), f"{name} needs archc"

@@ -147,7 +147,11 @@ REFUSED = {
     "half a channel": ("self.a = nn.Linear(3 / 2, 4)", "", "line 9: in_features is 1.5"),
     "a missing argument": ("self.a = nn.Linear(3)", "", "line 9: .*out_features"),
     "a name twice": ("self.a = nn.Linear(3, 3)\nself.a = nn.Linear(3, 3)", "", "line 10: `a` is taken"),
-    "one module under two names": ("self.a = nn.Linear(3, 3)\nself.b = self.a", "", "line 10: `b` is registered as `a`"),
+    "one module under two names": (
+        "self.a = nn.Linear(3, 3)\nself.b = self.a",
+        "",
+        "line 10: `b` is registered as `a`",
+    ),
     "a name of nn.Module": ("self.half = nn.Linear(3, 3)", "", "line 9: `half` is a method"),
     "a tensor as an attribute": ("self.a = torch.zeros(3)", "", "line 9"),
     "a weight that is taken away": ("self.a = nn.Linear(3, 3)\nself.a = None", "", "line 10: `a` is taken away"),
@@ -158,7 +162,11 @@ REFUSED = {
     "a large number": ("n = 9**9**9**9", "", "line 9: a number is too large"),
     "a try": ("try:\n    pass\nexcept ValueError:\n    pass", "", "line 9: .*Try"),
     "a while": ("while True:\n    pass", "", "line 9: .*While"),
-    "a decorated function": ("self.a = nn.Linear(f(), 1)", "@staticmethod\ndef f():\n    return 3\n", "definition of `f` in line"),
+    "a decorated function": (
+        "self.a = nn.Linear(f(), 1)",
+        "@staticmethod\ndef f():\n    return 3\n",
+        "definition of `f` in line",
+    ),
     "a shadowed name": ("self.a = nn.Linear(len([1]), 1)", "def len(x):\n    return 3\n", "definition of `len`"),
     "another class": ("self.a = B()", "class B(nn.Linear):\n    pass\n", "definition of `B` in line 5"),
     "a class that registers in its own way": (
@@ -211,7 +219,11 @@ MUTATIONS = [
     ("nn.Conv2d(dim, dim, 1)", "nn.Conv2d(dim, dim, 1, bias=False)", "bias is missing"),
     ("self.norm2 = nn.BatchNorm2d(dim)", "self.norm2 = nn.GroupNorm(1, dim)", "running_mean is missing"),
     ("self.conv1 = ", "self.conv_1 = ", "conv1.weight is missing"),
-    ("self.mlp = MLP(dim, ratio)", "self.mlp = MLP(dim, ratio)\n        self.extra = nn.Linear(1, 1)", "extra.weight is not in the graph"),
+    (
+        "self.mlp = MLP(dim, ratio)",
+        "self.mlp = MLP(dim, ratio)\n        self.extra = nn.Linear(1, 1)",
+        "extra.weight is not in the graph",
+    ),
     ("nn.Parameter(torch.full((dim,), 0.01))", "nn.Parameter(torch.full((1, dim), 0.01))", "layer_scale_1 is [1, 32]"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -39,12 +40,9 @@ def written(name: str) -> tuple[Module, Any]:
 
 
 def test_every_recorded_file_is_compared_here() -> None:
-    named = {locate(m).name for name in PUBLISHED for m in written_program(name).matches}
-    assert named == {path.name for path in (ROOT / "specs" / "answers").glob("*.json")}
-
-
-def written_program(name: str) -> Any:
-    return compiled(ROOT / "specs" / f"{name}.arch", name).checked.program
+    texts = "".join((ROOT / "specs" / f"{name}.arch").read_text() for name in PUBLISHED)
+    named = re.findall(r'matches "answers/(.*)"', texts)
+    assert sorted(named) == sorted(path.name for path in (ROOT / "specs" / "answers").glob("*.json"))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
