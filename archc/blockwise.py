@@ -15,7 +15,7 @@ from archc.ir.graph import ChildEntry, ListEntry, Template, is_live
 from archc.ir.program import Program
 from archc.ir.sym import plain
 from archc.ops.base import Weight
-from archc.verify import Sizes, Trial, random_inputs, trial
+from archc.trials import Sizes, Trial, random_inputs, trial
 from archc.weights.keys import template_dict, values
 
 # A block of more parameters than this is verified by the blocks that it is made of.

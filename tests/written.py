@@ -30,6 +30,17 @@ SPECS = sorted((ROOT / "specs").glob("*.arch"))
 CASES = sorted((Path(__file__).parent / "backend" / "cases").glob("*.arch"))
 _NUMBER = itertools.count()
 
+# Small relatives of the shipped networks, for what is slow in torch.
+TINY_VAN: dict[str, Any] = {"dims": (8, 16, 24), "depths": (1, 2, 1), "ratios": (2, 2, 2)}
+MACHINERY: dict[str, dict[str, Any]] = {
+    "van_b0": TINY_VAN,
+    "maxvit_tiny": {"img_size": 64, "dims": (32, 64), "depths": (1, 2), "stem_dim": 16},
+    "vig_t": {"depth": 1},
+    "ccnet_rcca_head": {"in_chans": 64},
+    "ccnet_cca_r2": {},
+    "dasiamrpn_vot": {"features": 8},
+}
+
 
 @cache
 def variants(path: Path) -> tuple[str, ...]:
@@ -99,3 +110,8 @@ def network(name: str, **overrides: Any) -> Any:
 def shapes(net: Any) -> dict[str, tuple[int, ...]]:
     """The state dict of a torch module, as shapes."""
     return {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
+
+
+def tensors(value: Any) -> tuple[torch.Tensor, ...]:
+    """What a forward gives, one tensor or several."""
+    return value if isinstance(value, tuple) else (value,)

@@ -67,7 +67,7 @@ class LoopWriter:
         shapes = []
         for turn in loop.turns:
             owner = self._turn_class(turn)
-            kinds = tuple(len(v.type.axes) for v in turn.inputs), len(turn.outputs)
+            kinds = tuple(len(v.type.axes) for v in turn.template.inputs), len(turn.outputs)
             body = None if owner is not None else _shape_of(turn.template, self.owner.classes)
             shapes.append((owner.signature if owner is not None else None, kinds, body))
         if len(set(map(repr, shapes))) != 1:

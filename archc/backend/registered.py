@@ -121,7 +121,7 @@ class Modules(Evaluator):
                 case "torch.nn", "Parameter":
                     return self._parameter(args, keywords)
                 case "torch.nn", "ModuleList" if len(args) <= 1 and not keywords:
-                    return self._list(name, self._items(args[0]) if args else ())
+                    return self._list(name, self.items(args[0]) if args else ())
                 case "torch.nn", "Sequential" if not keywords:
                     return self._list(name, args)
                 case "torch.nn", _:

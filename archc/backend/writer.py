@@ -270,10 +270,11 @@ class Writer:
         self.child_text = None if statement.entry is None else self.owner.child_text(statement.entry)
         made = statement.op.torch(self, *operands)
         results = made if isinstance(made, tuple) else (made,)
-        if len(results) > 1:
+        first, *others = results
+        if others:
             self._unpack(statement, results, mark)
             return
-        self._keep(statement.outputs[0], replace(results[0], type=statement.outputs[0].type), statement.op.name)
+        self._keep(statement.outputs[0], replace(first, type=statement.outputs[0].type), statement.op.name)
 
     def _unpack(self, statement: Apply, results: tuple[Operand, ...], mark: int) -> None:
         """Several results: where they are items of one variable, take it apart in one line."""

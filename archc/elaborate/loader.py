@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
-from archc.elaborate.names import check_variant
+from archc.elaborate.names import check_axes, check_variant
 from archc.elaborate.scalars import translate
 from archc.elaborate.values import ComponentRef, FileNames, FnRef
 from archc.ir.sym import Const, FnDef, Sym, Var
@@ -93,6 +93,7 @@ def _define(item: tree.Top, names: FileNames, loading: _Loading) -> None:
             names.names[item.name] = FnRef(item, names, _definition(item, names))
         case tree.Component():
             _new(item.name, item, names)
+            check_axes(item)
             names.names[item.name] = ComponentRef(item, names)
         case tree.Binding():
             _new(item.name, item, names)

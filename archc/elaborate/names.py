@@ -1,4 +1,4 @@
-"""Which labels may name weights: they become attributes of torch modules and parts of state-dict keys."""
+"""Which names may stand where: labels become attributes of torch modules, variants functions, sizes numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import keyword
 
 from archc.diagnostics import fail
 from archc.source import Span
+from archc.syntax import tree
 
 # What every torch.nn.Module has already, and what archc gives the modules that it writes.
 TAKEN = frozenset(
@@ -49,3 +50,42 @@ def check_label(name: str, span: Span) -> None:
     if name in TAKEN:
         raise fail("E0228", f"every module has an attribute `{name}` already", span, "cannot name weights",
                    helps=(f"write `{name}_1` or another word",))  # fmt: skip
+
+
+def check_axes(component: tree.Component) -> None:
+    """Raises ArchError E0405 where a tensor is declared with two axes of one name, or a size has a parameter's name."""
+    numbers = {p.name for p in component.parameters if not isinstance(p.type, tree.TensorDecl)}
+    for p in component.parameters:
+        _check_axes(p.type)
+        for axis in p.type.axes if isinstance(p.type, tree.TensorDecl) else ():
+            if isinstance(axis, tree.AxisDecl) and axis.size is None and axis.name in numbers:
+                raise fail("E0405", f"a size and a parameter are both called `{axis.name}`", axis.span, "this size")
+    for result in component.results:
+        _check_axes(result)
+    _check_body(component.body)
+
+
+def _check_body(body: tuple[tree.Statement, ...]) -> None:
+    for statement in body:
+        match statement:
+            case tree.Declare(type=type):
+                _check_axes(type)
+            case tree.Entry(parameters=parameters):
+                for p in parameters:
+                    _check_axes(p.type)
+            case tree.Loop(body=inner):
+                _check_body(inner)
+            case tree.If(then=then, otherwise=otherwise):
+                _check_body((*then, *otherwise))
+            case _:
+                pass
+
+
+def _check_axes(type: tree.TypeDecl) -> None:
+    if isinstance(type, tree.ListDecl):
+        _check_axes(type.item)
+    seen: set[str] = set()
+    for axis in type.axes if isinstance(type, tree.TensorDecl) else ():
+        if isinstance(axis, tree.AxisDecl) and axis.name in seen:
+            raise fail("E0405", f"two axes are called `{axis.name}`", axis.span, "again")
+        seen |= {axis.name} if isinstance(axis, tree.AxisDecl) else set()

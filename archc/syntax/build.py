@@ -113,8 +113,6 @@ class _Builder:
                 continue
             name, *size = axis.children
             value = self.expr(size[0], depth + 1) if size else None
-            if any(isinstance(other, tree.AxisDecl) and other.name == name for other in axes):
-                raise fail("E0405", f"two axes are called `{name}`", self.span(axis), "again")
             axes.append(tree.AxisDecl(str(name), value, span=self.span(axis)))
         return tree.TensorDecl(dtype, tuple(axes), span=span)
 

@@ -200,7 +200,10 @@ def test_a_method_may_fill_weights_and_do_nothing_else() -> None:
 
 
 def test_a_list_that_a_constructor_changes_is_not_reused() -> None:
-    before = "class B(nn.Module):\n    def __init__(self, xs):\n        super().__init__()\n        xs.append(1)\n        self.a = nn.Linear(len(xs), 1)\n"
+    before = (
+        "class B(nn.Module):\n    def __init__(self, xs):\n        super().__init__()\n"
+        "        xs.append(1)\n        self.a = nn.Linear(len(xs), 1)\n"
+    )
     text = one("xs = [1]\nself.a = B(xs)\nself.b = B(xs)", before)
     assert reread(text, "make").parameters == {n: tuple(p.shape) for n, p in built(text).named_parameters()}
 

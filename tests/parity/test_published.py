@@ -19,7 +19,7 @@ from archc.reference.answers import (
     locate,
     read_answers,
 )
-from archc.verify import named_outputs
+from archc.trials import named_outputs
 
 # Each spec that names recorded answers.
 PUBLISHED = [
