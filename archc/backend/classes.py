@@ -14,7 +14,7 @@ from archc.backend.layout import lay_out
 from archc.backend.loopwriter import LoopWriter
 from archc.backend.needs import Needs
 from archc.backend.operand import Operand
-from archc.backend.python import class_name, identifier, plain_text
+from archc.backend.python import attribute_name, class_name, identifier, plain_text
 from archc.backend.signature import Signature, axes_text, channels_last, logical_signature
 from archc.backend.writer import ClassNames, Line, Writer, count_uses, note_names, without_unused
 from archc.ir.graph import (
@@ -153,7 +153,7 @@ class ClassWriter:
     def attribute(self, name: str) -> str:
         """The attribute of `self` that holds a number or weight: the name, kept apart from modules of the same name."""
         taken = {e.name for e in self.template.entries if not isinstance(e, WeightEntry)}
-        return f"{identifier(name)}_" if name in taken else identifier(name)
+        return f"{attribute_name(name)}_" if name in taken else attribute_name(name)
 
     def path(self, entry: str) -> str:
         parts = entry.split(".")

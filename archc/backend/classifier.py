@@ -9,7 +9,7 @@ from itertools import pairwise
 from archc.backend.classes import ClassWriter
 from archc.backend.constructor import Constructor
 from archc.backend.operand import Operand
-from archc.backend.python import identifier, quoted
+from archc.backend.python import attribute_name, identifier, quoted
 from archc.backend.writer import Line, without_unused
 from archc.ir.graph import (
     Apply,
@@ -68,21 +68,21 @@ class Classifier:
         pooled = writer.logical(writer.operand(self.last.inputs[0]))  # type: ignore[arg-type]
         if pooled.text != "x":
             writer.emit(f"x = {pooled.text}", owner.comment(pooled.type, self.last.span))
-        writer.emit(f"return x if pre_logits else self.{identifier(head)}(x)")
+        writer.emit(f"return x if pre_logits else self.{attribute_name(head)}(x)")
         head_lines = without_unused(writer.lines)
         lines = [
             Line(4, f"def forward_features(self, {name}: Tensor) -> Tensor:"), *features, Line(0, ""),
             Line(4, "def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:"), *head_lines, Line(0, ""),
             Line(4, f"def forward(self, {name}: Tensor) -> Tensor:"),
             Line(8, f"return self.forward_head(self.forward_features({name}))"), Line(0, ""),
-            Line(4, "def get_classifier(self) -> nn.Module:"), Line(8, f"return self.{identifier(head)}"), Line(0, ""),
+            Line(4, "def get_classifier(self) -> nn.Module:"), Line(8, f"return self.{attribute_name(head)}"), Line(0, ""),
             Line(4, "def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:"),
             Line(8, 'if global_pool not in (None, "", "avg"):'),
             Line(12, 'raise ValueError(f"global_pool is part of the spec; got {global_pool!r}")'),
             Line(8, "self.num_classes = num_classes"),
             Line(8, "head: nn.Module = nn.Identity()"), Line(8, "if num_classes:"),
             Line(12, "head = nn.Linear(self.head_hidden_size, num_classes)"),
-            Line(8, f"self.{identifier(head)} = head.to(next(self.parameters()))"), Line(0, ""),
+            Line(8, f"self.{attribute_name(head)} = head.to(next(self.parameters()))"), Line(0, ""),
             Line(4, "def set_grad_checkpointing(self, enable: bool = True) -> None:"),
             Line(8, "self.grad_checkpointing = enable"), Line(0, ""),
             Line(4, "def no_weight_decay(self) -> set[str]:"), Line(8, f"return {self._no_decay()}"),

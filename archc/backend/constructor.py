@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from archc.backend.python import identifier, literal, quoted
+from archc.backend.python import attribute_name, identifier, literal, quoted
 from archc.backend.writer import ClassNames, Line
 from archc.ir.graph import (
     Branch,
@@ -158,7 +158,7 @@ class Constructor:
             case OpEntry(functional=True, weights=weights):
                 return [line for w in weights for line in self.weight(w)]
             case OpEntry() | ChildEntry():
-                return [Line(self.indent, f"self.{identifier(entry.name)} = {self.unit(entry)}")]
+                return [Line(self.indent, f"self.{attribute_name(entry.name)} = {self.unit(entry)}")]
             case ListEntry():
                 return self.list(entry)
         raise AssertionError(entry)
@@ -184,7 +184,7 @@ class Constructor:
         return f"{made.name}({', '.join(given)})"
 
     def list(self, entry: ListEntry) -> list[Line]:
-        name = identifier(entry.name)
+        name = attribute_name(entry.name)
         loop = next((s for s in _loops(self.owner.template.body) if _loop_of(s, entry.name)), None)
         if loop is None:  # a list of modules that the spec writes out
             texts = ", ".join(self.unit(item) for item in entry.items)

@@ -15,7 +15,7 @@ from archc.backend.fold import fold_constants
 from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
 from archc.backend.outputs import forward_lines
-from archc.backend.python import class_name, identifier, literal, plain_text, quoted
+from archc.backend.python import attribute_name, class_name, identifier, literal, plain_text, quoted
 from archc.backend.writer import Line, negated
 from archc.contract import Contract, solve
 from archc.ir.graph import InitRule, Template, Value, WeightEntry
@@ -170,7 +170,7 @@ class _File:
         if self.sensitive:
             # The sizes were solved for these values; with others, what is used checks itself.
             values = {name: literal(_tuple(plain(value))) for name, value in self.program.parameters}
-            built = " and ".join(f"self.{identifier(p)} == {values[p]}" for p in self.sensitive)
+            built = " and ".join(f"self.{attribute_name(p)} == {values[p]}" for p in self.sensitive)
         # A state is made before the checks; an optional input may be missing.
         inputs = [(i.name, i.value) for i in self.program.inputs if i.default is None or i.kind == "state"]
         return contract_lines(self.program.name, self.contract, inputs, built)
@@ -192,7 +192,7 @@ class _File:
         kept = construct.kept_lines()
         for p in self.sensitive:
             if p not in writer.names.kept:
-                kept.append(Line(8, f"self.{identifier(p)} = {identifier(p)}"))
+                kept.append(Line(8, f"self.{attribute_name(p)} = {identifier(p)}"))
         declared = [(name, value) for name, value in program.parameters]
         defaults, kinds = self._defaults(), dict(program.kinds)
         arguments = []
@@ -248,7 +248,7 @@ class _File:
             optional = "" if any(r.weight != "bias" for r in own) else " and module.bias is not None"
             lines.append(Line(pad + 4, f"{'if' if number == 0 else 'elif'} isinstance(module, {test}){optional}:"))
             for rule in own:
-                target = f"module.{identifier(rule.weight)}"
+                target = f"module.{attribute_name(rule.weight)}"
                 args = [self._rule_text(a, owner, op) for a in rule.args]
                 call = init_call(rule.kind, target, args)
                 if rule.weight == "bias" and not optional:
@@ -264,7 +264,7 @@ class _File:
         def name(var: Var) -> str:
             if var.name.startswith(f"{owner}."):
                 return f"module.{op.attributes[var.name.split('.', 1)[1]]}"
-            return f"self.{identifier(var.name)}"
+            return f"self.{attribute_name(var.name)}"
 
         def no_extent(extent: Any) -> str:
             raise AssertionError(extent)

@@ -6,9 +6,11 @@ import keyword
 import math
 import re
 from collections.abc import Callable
+from functools import cache
 
 from archc.backend.layout import lay_out as lay_out
 from archc.ir.sym import Apply, Comprehension, Const, Extent, FnDef, Sym, Var
+from archc.resources import folder
 
 # How tightly each operator binds, as in Python's grammar.
 _BINARY = {"or": 1, "and": 2, "==": 4, "!=": 4, "<": 4, "<=": 4, ">": 4, ">=": 4, "+": 9, "-": 9, "*": 10, "/": 10, "//": 10,
@@ -112,11 +114,28 @@ class Expressions:
         return self.write(sym)
 
 
+# What the text of a method calls by these names must not be hidden by a variable.
+_NAMES = frozenset(
+    "self nn torch math F Tensor Any Sequence Callable checkpoint range len enumerate zip sum max min int float bool str "
+    "round abs reversed list tuple isinstance super".split()
+)
+
+
+@cache
+def _helpers() -> frozenset[str]:
+    return frozenset(path.stem for path in (folder("codegen") / "helpers").glob("*.py"))
+
+
 def identifier(name: str) -> str:
-    """A legal Python name close to the author's."""
+    """A variable's name close to the author's, which hides nothing that a generated file uses."""
+    name = attribute_name(name)
+    return f"{name}_" if name in _NAMES or name in _helpers() else name
+
+
+def attribute_name(name: str) -> str:
+    """What stands behind `self.`: the author's name, and a part of the names in the state dict."""
     name = re.sub(r"\W", "_", name)
-    reserved = ("self", "nn", "torch", "math", "F", "Tensor", "checkpoint")
-    return f"{name}_" if keyword.iskeyword(name) or name in reserved else name
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def class_name(name: str) -> str:

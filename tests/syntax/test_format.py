@@ -1,5 +1,4 @@
 """The formatter: one form, nothing lost."""
-# ruff: noqa: E501
 
 from __future__ import annotations
 
