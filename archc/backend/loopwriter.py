@@ -54,6 +54,8 @@ class LoopWriter:
             appended = self._appends(results)
         body = " ".join(line.text for line in writer.lines[header_at + 1 :])
         writer.lines[header_at].text = self._header(module, body)
+        if not body:
+            writer.lines.pop()  # turns that do nothing need no loop
         if appended:
             for lst in appended.values():
                 writer.lines.insert(header_at, Line(writer.indent, f"{lst}: list[Tensor] = []"))
@@ -125,14 +127,8 @@ class LoopWriter:
                 out = carried[place]
                 hint = self._name(out)
                 name = identifier(hint)
-                alive = [
-                    u
-                    for u, o in writer.values.items()
-                    if writer._mentions(o, name) and writer.uses[u] > 0 and u != value.uid
-                ]
-                if alive or (operand.text == name and writer.uses[value.uid] > 0):
+                if any(writer._mentions(o, name) and writer.uses[u] > 0 for u, o in writer.values.items()):
                     writer._clear(name)
-                    operand = writer.values.get(value.uid, operand) if operand.text == name else operand
                 if operand.text != name:
                     writer.emit(f"{name} = {operand.text}")
                 writer.taken.add(name)

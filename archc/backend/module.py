@@ -169,8 +169,13 @@ class _File:
         built = ""
         if self.sensitive:
             # The sizes were solved for these values; with others, what is used checks itself.
-            values = {name: literal(_tuple(plain(value))) for name, value in self.program.parameters}
-            built = " and ".join(f"self.{attribute_name(p)} == {values[p]}" for p in self.sensitive)
+            values = {name: plain(value) for name, value in self.program.parameters}
+            built = " and ".join(
+                f"len(self.{attribute_name(p)}) == {len(values[p])}"
+                if isinstance(values[p], list)
+                else f"self.{attribute_name(p)} == {literal(values[p])}"
+                for p in self.sensitive
+            )
         # A state is made before the checks; an optional input may be missing.
         inputs = [(i.name, i.value) for i in self.program.inputs if i.default is None or i.kind == "state"]
         return contract_lines(self.program.name, self.contract, inputs, built)

@@ -44,8 +44,10 @@ def _note(name: str, value: Any, node: tree.Node, scope: Scope) -> None:
     frame = scope.frame
     if isinstance(value, Value):
         frame.add(Assign(name, frame.use(value), node.span))
-    elif isinstance(value, Many) and not value.is_tuple and all(
-        isinstance(i, Value) and i.uid in frame.owned for i in value.items
+    elif (
+        isinstance(value, Many)
+        and not value.is_tuple
+        and all(isinstance(i, Value) and i.uid in frame.owned for i in value.items)
     ):
         # To hold a tensor in a list is not to read it: what stands outside of a loop stays there.
         frame.add(Assign(name, tuple(frame.use(t) for t in value.items), node.span))

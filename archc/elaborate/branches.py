@@ -16,7 +16,7 @@ from archc.ir.graph import (
     Merge,
     Value,
 )
-from archc.ir.sym import Const, Scalar, Sym, apply
+from archc.ir.sym import Const, Scalar, Sym, apply, variables
 from archc.ir.types import Axis, Dim, TensorType
 from archc.sizes import Size
 from archc.syntax import tree
@@ -54,7 +54,8 @@ def _arm(
     frame = scope.frame
     outer, frame.body = frame.body, []
     guards = frame.level.guards
-    if condition is not None:
+    # One module serves calls with and without an optional input: it has the weights of both arms.
+    if condition is not None and not _optional_inputs(scope) & variables(condition).keys():
         frame.level.guards = (*guards, Guard(condition, truth_here))
     scope.env.clear()
     scope.env.update(env)
@@ -64,6 +65,10 @@ def _arm(
     finally:
         frame.body = outer
         frame.level.guards = guards
+
+
+def _optional_inputs(scope: Scope) -> set[str]:
+    return {i.name for i in scope.model.inputs if i.default is not None} if scope.model is not None else set()
 
 
 def _ghost_arm(

@@ -260,7 +260,9 @@ def _elementwise_twin(op: type[Op], positional: list[Arg], piped: Any) -> type[O
     twin = getattr(op, "alternative", None)
     if twin is None:
         return op
-    first, rest = (piped, positional) if piped is not None else (positional[0].value if positional else None, positional[1:])
+    first, rest = (
+        (piped, positional) if piped is not None else (positional[0].value if positional else None, positional[1:])
+    )
     both = isinstance(first, (Value, Scalar)) and len(rest) == 1 and isinstance(rest[0].value, (Value, Scalar))
     return OPERATORS[twin] if both and not _names_an_axis(rest[0], first) else op
 

@@ -72,7 +72,7 @@ def _seen(value: Any, frame: Frame) -> Any:
 
 def _apply_bound(ref: ComponentRef, bound: Bound, label: str | None, span: Span, scope: Scope) -> Any:
     if any(isinstance(v, (Deferred, Module)) or _modules_in(v) for v in bound.values.values()):
-        return inline(ref, bound, _label_here(ref, label, scope), span, scope)
+        return _inline_shared(ref, bound, _label_here(ref, label, scope), span, scope)
     made, passed = template_for(ref, bound, span, scope)
     if made is None:
         return POISON
@@ -97,6 +97,25 @@ def _modules_in(value: Any) -> bool:
 
 def _label_here(ref: ComponentRef, label: str | None, scope: Scope) -> str:
     return ref.tree.name if label is None else scope.self_label if label == "_" else label
+
+
+def _inline_shared(ref: ComponentRef, bound: Bound, name: str, span: Span, scope: Scope) -> Any:
+    """A component that is given a shared module: written in place, so it may own nothing under a name of its own."""
+    known = {e.name for e in scope.frame.level.entries}
+    result = inline(ref, bound, name, span, scope)
+    shared = {
+        m.name
+        for v in bound.values.values()
+        for m in (v.items if isinstance(v, Many) else (v,))
+        if isinstance(m, Module)
+    }
+    own = [e.name for e in scope.frame.level.entries if e.name not in known | shared | {name}]
+    if own:
+        raise fail(
+            "E0406", f"`{ref.tree.name}` is given a shared module, and has weights of its own (`{own[0]}`)", span,
+            helps=("make its own weights shared modules too, and pass them",),
+        )  # fmt: skip
+    return result
 
 
 def call_template(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError
 from archc.elaborate.loader import Library
 from archc.elaborate.model import Variant, elaborate, overridden
 from archc.ir.program import Program
+from archc.ir.sym import plain
 
 
 def contract_parameters(library: Library, chosen: Variant, program: Program, contract: Contract) -> tuple[str, ...]:
-    """The whole-number parameters whose change changes the contract, found by trying.
+    """The whole-number parameters whose change changes the contract, and one of the lists whose common length does.
 
-    The written module checks its inputs against the contract only while these have the values it was solved for.
+    Found by trying: numbers are changed one at a time, the longest lists lose their last item together. The
+    written module checks its inputs against the contract only while these have the values it was solved for.
     """
     if not contract.requirements:
         return ()
@@ -21,16 +26,21 @@ def contract_parameters(library: Library, chosen: Variant, program: Program, con
     for name, value in program.parameters:
         if dict(program.kinds).get(name) not in ("int", "size") or not isinstance(value.value, int):
             continue
-        if _changes(library, chosen, name, value.value, stated):
+        if _changes(library, chosen, ({name: 2 * value.value}, {name: value.value + 1}), stated):
             found.append(name)
+    lists = {n: plain(v) for n, v in program.parameters if isinstance(v.value, tuple) and len(v.value) > 1}
+    longest = max((len(v) for v in lists.values()), default=0)
+    of_stages = {n: v[:-1] for n, v in lists.items() if len(v) == longest}
+    if of_stages and _changes(library, chosen, (of_stages,), stated):
+        found.append(next(iter(of_stages)))
     return tuple(found)
 
 
-def _changes(library: Library, chosen: Variant, name: str, value: int, stated: list[str]) -> bool:
+def _changes(library: Library, chosen: Variant, trials: Iterable[dict[str, Any]], stated: list[str]) -> bool:
     tried = False
-    for other in (2 * value, value + 1):
+    for other in trials:
         try:
-            program = elaborate(library, overridden(chosen, **{name: other}))
+            program = elaborate(library, overridden(chosen, **other))
         except ArchError:
             continue
         tried = True

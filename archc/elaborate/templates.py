@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from archc.contract import Obligation, settle
 from archc.diagnostics import ArchError, fail
 from archc.elaborate.binding import (
     Bound,
@@ -32,6 +33,7 @@ from archc.ir.graph import Template, Value
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Const, Scalar, Var, plain
 from archc.ir.types import Axis, Dim, TensorType
+from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree
 
@@ -74,6 +76,29 @@ def check_result(promised: tree.TypeDecl, result: Any, owner: str, scope: Scope)
         or promised.dtype != result.type.dtype
     ):
         raise fail("E0308", f"`{owner}` promises {promised.span.text} and returns {result.type}", promised.span)
+    for axis in promised.axes:
+        if isinstance(axis, tree.AxisDecl) and axis.size is not None:
+            _check_promised_size(axis, result, owner, scope)
+
+
+def _check_promised_size(axis: tree.AxisDecl, result: Value, owner: str, scope: Scope) -> None:
+    """A size that is written with an axis of a result holds. A fresh name states nothing."""
+    from archc.elaborate.expressions import evaluate, find
+
+    assert axis.size is not None
+    if isinstance(axis.size, tree.Name) and find(axis.size.name, scope) is None:
+        return
+    wanted = evaluate(axis.size, scope)
+    if not isinstance(wanted, Scalar) or not isinstance(wanted.value, (int, Size)):
+        return
+    size = result.type[axis.name].size
+    why = f"`{owner}` promises {axis.name} = {axis.size.span.text}, which is {wanted.value}, and returns {result.type}"
+    obligation = Obligation("equal", size, Size.of(wanted.value), axis.span, why, "E0308", scope.session.guards)
+    verdict = settle(obligation, scope.session.least)
+    if verdict == "refused":
+        raise fail("E0308", why, axis.span)
+    if verdict == "depends":
+        scope.session.oblige(obligation)
 
 
 def key_of(value: Any) -> Any:
