@@ -426,9 +426,7 @@ def test_the_public_functions(folder):
 
 def cli(*arguments: str, stdin: str = "", **how: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "archc", *arguments]
-    return subprocess.run(
-        command, input=stdin, capture_output=True, text=True, timeout=120, env={**HERE, **how}
-    )
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, env={**HERE, **how})
 
 
 def test_hostile_names_cannot_reach_the_terminal(folder):
@@ -472,7 +470,13 @@ def test_an_interrupt_leaves_nothing_behind(folder):
     script = "import archc.cli.generate, time; archc.cli.generate.prove = lambda *_: time.sleep(60); "
     script += "archc.cli.main()"
     command = [sys.executable, "-c", script, "compile", "alone.arch", "-o", "out"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=HERE) as process:
+
+    def listen() -> (
+        None
+    ):  # a suite that runs in the background of a shell ignores interrupts, and so would its children
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=HERE, preexec_fn=listen) as process:
         for _ in range(300):
             if list(folder.glob("out/.*.part")):
                 break
