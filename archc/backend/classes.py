@@ -52,7 +52,7 @@ class Classes:
     """All classes of a file, in an order in which each stands before its use."""
 
     needs: Needs
-    show: Any  # span -> "van.arch:12"
+    show: Any  # a span as "net.arch:12"
     inputs: frozenset[str] = frozenset()
     emitted: list[Emitted] = field(default_factory=list)
     by_template: dict[int, Emitted] = field(default_factory=dict)

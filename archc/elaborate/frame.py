@@ -1,4 +1,4 @@
-"""What is being built while a spec is elaborated: the session, and the template under construction.
+"""What is being built while a spec is elaborated: the build of one variant, and the template under construction.
 
 A `Session` is one variant. A `Frame` is one template: it collects statements and owns a `Level` of entries. A `Scope` is a
 component's names over a frame; a component that owns nothing, or that is nothing but one operation, is written into the
