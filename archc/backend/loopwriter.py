@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from archc.backend.constructor import loop_iterable, mentions_word
 from archc.backend.operand import Operand
 from archc.backend.python import identifier
-from archc.backend.writer import Line, Writer, count_uses, note_names
+from archc.backend.writer import MOST_TRIES, Line, Writer, assigned_in, count_uses, note_names
 from archc.ir.graph import (
     Branch,
     Call,
@@ -30,6 +31,7 @@ class LoopWriter:
     def __init__(self, owner: ClassWriter, writer: Writer, loop: Repeat) -> None:
         self.owner, self.writer, self.loop = owner, writer, loop
         self.first = loop.turns[0]
+        self.variables: list[str] = []
         self.entry = (
             None
             if self.first.entry is None
@@ -43,15 +45,47 @@ class LoopWriter:
         if not self._uniform():
             self._unrolled()
             return
-        carried = self._carried()
-        names = self._enter(carried)
+        start = writer.snapshot()
+        for _ in range(MOST_TRIES):
+            at = len(writer.lines)
+            self._rolled()
+            written = writer.lines[at:]
+            end = writer.snapshot()
+            writer.restore(start)
+            lost = writer.overwritten(written, self._needed())
+            if not lost:
+                writer.restore(end)
+                for name in assigned_in(written):
+                    writer._forget(name)
+                return
+            # A turn takes a variable that later turns, or somebody behind the loop, need: the value moves before.
+            for uid in lost:
+                writer.save(uid)
+            start = writer.snapshot()
+        raise AssertionError(self.loop.span)
+
+    def _needed(self) -> Counter[int]:
+        """How often each value is read behind the loop or, where it is the same in all turns, in it."""
+        turns = self.loop.turns
+        reads = Counter(v.uid for turn in turns for v in turn.inputs if isinstance(v, Value))
+        needed = Counter({uid: number - reads[uid] for uid, number in self.writer.uses.items()})
+        carried = self._carried() or {}
+        needed.update(v.uid for at, v in enumerate(self.first.inputs) if at not in carried and isinstance(v, Value))
+        return needed
+
+    def _rolled(self) -> None:
+        """The loop as a `for`."""
+        writer = self.writer
+        self.variables = self._variables()
+        names = self._enter(self._carried() or {})
         module = self._module_name()
-        lines_before = len(writer.lines)
-        header_at = lines_before
+        writer.known = {}
+        header_at = len(writer.lines)
         writer.emit("")  # the header, once the body is known
         with writer.nested():
             results = self._turn(self.first, names, module)
             appended = self._appends(results)
+        writer.known = {}
         body = " ".join(line.text for line in writer.lines[header_at + 1 :])
         writer.lines[header_at].text = self._header(module, body)
         if not body:
@@ -60,6 +94,14 @@ class LoopWriter:
             for lst in appended.values():
                 writer.lines.insert(header_at, Line(writer.indent, f"{lst}: list[Tensor] = []"))
         self._leave(results, appended)
+
+    def _variables(self) -> list[str]:
+        """A variable for each result of a turn: the author's name, each once."""
+        names: list[str] = []
+        for out in range(len(self.first.outputs)):
+            name = identifier(self._name(out))
+            names.append(self.writer.fresh(name) if name in names else name)
+        return names
 
     # A turn reads the same as the first where its class, inputs and results are the same.
     def _uniform(self) -> bool:
@@ -115,25 +157,27 @@ class LoopWriter:
             if name and name == value.name
         }
 
-    def _enter(self, carried: dict[int, int] | None) -> dict[int, Operand]:
+    def _enter(self, carried: dict[int, int]) -> dict[int, Operand]:
         """Bring what the turns hand on into variables. Gives each input of a turn as the body reads it."""
         writer = self.writer
         operands: dict[int, Operand] = {}
-        carried = carried or {}
         for place, value in enumerate(self.first.inputs):
             assert isinstance(value, Value)
+            if place not in carried:
+                continue
             operand = writer.logical(writer.operand(value))
+            name = self.variables[carried[place]]
+            if operand.text != name:
+                writer._clear(name)
+                writer.emit(f"{name} = {operand.text}")
+            writer.taken.add(name)
+            operands[place] = replace(operand, text=name, binding=100)
+        for place, value in enumerate(self.first.inputs):
             if place in carried:
-                out = carried[place]
-                hint = self._name(out)
-                name = identifier(hint)
-                if any(writer._mentions(o, name) and writer.uses[u] > 0 for u, o in writer.values.items()):
-                    writer._clear(name)
-                if operand.text != name:
-                    writer.emit(f"{name} = {operand.text}")
-                writer.taken.add(name)
-                operand = replace(operand, text=name, binding=100)
-            elif not operand.text.replace(".", "").replace("_", "").isalnum():
+                continue
+            assert isinstance(value, Value)
+            operand = writer.logical(writer.operand(value))
+            if not operand.text.replace(".", "").replace("_", "").isalnum():
                 name = writer.fresh(value.name or "x")
                 writer.emit(f"{name} = {operand.text}")
                 operand = replace(operand, text=name, binding=100)
@@ -182,9 +226,8 @@ class LoopWriter:
         if made is not None:
             arguments = [writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))]
             arguments += [identifier(c) for c in made.counters]
-            targets = [identifier(self._name(i)) for i in range(len(turn.outputs))]
-            for t in targets:
-                writer.taken.add(t)
+            targets = self.variables
+            writer.taken |= set(targets)
             call = f"{module}({', '.join(arguments)})"
             if self.owner.checkpointed:
                 call = f"{self.writer.helper('run')}({', '.join(['self.grad_checkpointing', module, *arguments])})"
@@ -216,9 +259,10 @@ class LoopWriter:
             results = []
             for i, value in enumerate(template.outputs):
                 operand = writer.logical(writer.operand(value))
-                name = identifier(self._name(i))
+                name = self.variables[i]
                 if operand.text != name:
                     writer.bind(value.uid, operand, name)
+                    writer.uses[value.uid] += 1  # later assignments of this turn must leave it alone
                 writer.taken.add(name)
                 results.append(Operand(name, turn.outputs[i].type, operand.order))
         finally:
@@ -284,7 +328,9 @@ class LoopWriter:
         try:
             made = self._turn_class(turn)
             if made is not None:
-                targets = [self._free(i) for i in range(len(turn.outputs))]
+                targets: list[str] = []
+                for i in range(len(turn.outputs)):
+                    targets.append(self._free(i, targets))
                 arguments = [
                     self.writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))
                 ]
@@ -317,8 +363,10 @@ class LoopWriter:
         finally:
             self.first = saved
 
-    def _free(self, out: int) -> str:
+    def _free(self, out: int, others: list[str]) -> str:
         name = identifier(self._name(out))
+        if name in others:
+            name = self.writer.fresh(name)
         self.writer._clear(name)
         self.writer.taken.add(name)
         return name

@@ -207,6 +207,40 @@ class Writer:
                 if held.text == operand.text:
                     self.values[other] = replace(held, text=target, binding=100)
 
+    def save(self, uid: int) -> None:
+        """Give a value a variable of its own, which nothing else is assigned to."""
+        operand, known = self.values[uid], self.author.get(uid)
+        name = identifier(known) if known else ""
+        target = self.fresh(f"{operand.text}_in" if operand.text.isidentifier() else "kept")
+        if name and name not in self.taken:
+            self.taken.discard(target)
+            target = name
+            self.taken.add(name)
+        self.emit(f"{target} = {operand.text}")
+        for other, held in list(self.values.items()):
+            if held.text == operand.text:
+                self.values[other] = replace(held, text=target, binding=100)
+
+    def overwritten(self, lines: list[Line], needed: Counter[int]) -> list[int]:
+        """The values that are `needed` and that `lines`, which may run again or not at all, assign something else to."""
+        names = assigned_in(lines)
+        return [
+            uid
+            for uid, operand in self.values.items()
+            if needed[uid] > 0 and any(self._mentions(operand, name) for name in names)
+        ]
+
+    def snapshot(self) -> tuple[Any, ...]:
+        state = (self.values, self.author, self.known)
+        return (*map(dict, state), set(self.taken), Counter(self.uses), list(self.lines))
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        self.values, self.author, self.known = map(dict, state[:3])
+        self.taken = set(state[3])
+        self.uses.clear()
+        self.uses.update(state[4])
+        self.lines[:] = state[5]
+
     def bind(self, uid: int, operand: Operand, name: str, comment: str = "") -> None:
         """`name = operand`, and the value is known by the name from here on."""
         name = identifier(name)
@@ -286,6 +320,7 @@ class Writer:
             self.lines.pop()
             right = last.text.split(" = ", 1)[1]
             self.taken.discard(source)
+            self._forget(source)
             for i, value in enumerate(statement.outputs):
                 hint = self.author.get(value.uid, source.rstrip("s") or "part")
                 name = identifier(hint)
@@ -364,46 +399,28 @@ class Writer:
 
     def _branch(self, statement: Branch) -> None:
         condition = self.number(statement.condition)
-        arms = (statement.then, statement.otherwise)
-        pieces: list[list[Line]] = []
-        start_values, start_author = dict(self.values), dict(self.author)
-        names = {m.name: self._merge_name(m) for m in statement.merges}
-        # What an arm that leaves a name alone gives must hold the name before.
-        for merge in statement.merges:
-            for value in (merge.then, merge.otherwise):
-                if value is not None and value.uid in start_values:
-                    operand = self.logical(start_values[value.uid])
-                    self.values[value.uid] = operand
-        before_uses = Counter(self.uses)
-        ends: list[Counter[int]] = []
-        results: dict[int, Operand] = {}
-        for arm, side in zip(arms, ("then", "otherwise"), strict=True):
-            self.values, self.author = dict(start_values), dict(start_author)
-            self.uses.clear()
-            self.uses.update(before_uses)
-            outer, self.lines = self.lines, []
-            with self.nested():
-                if arm is not None:
-                    self.write(arm)
-                    for merge in statement.merges:
-                        value = getattr(merge, side)
-                        if value is None or self.uses_of(merge) <= 0:
-                            continue
-                        operand = self.logical(self.values[value.uid])
-                        if operand.text != names[merge.name]:
-                            self._clear_later(names[merge.name])
-                            self.emit(
-                                f"{names[merge.name]} = {operand.text}",
-                                self.owner.comment(merge.result.type, statement.span),
-                            )
-                        self.taken.add(names[merge.name])
-                        results[merge.result.uid] = Operand(names[merge.name], merge.result.type, operand.order)
-            pieces.append(self.lines)
-            self.lines = outer
-            ends.append(Counter(self.uses))
-        for uid in before_uses:
-            self.uses[uid] = min(end[uid] for end in ends)
-        self.values, self.author = start_values, start_author
+        inside = count_uses((statement,), ())
+        after = Counter({uid: number - inside[uid] for uid, number in self.uses.items()})
+        start = self.snapshot()
+        for _ in range(MOST_TRIES):
+            names = {m.name: self._merge_name(m, after) for m in statement.merges if self.uses[m.result.uid] > 0}
+            before = self.snapshot()
+            pieces, results = self._arms(statement, names, after)
+            self.restore(before)
+            lost = self.overwritten([line for piece in pieces for line in piece], after)
+            if not lost:
+                break
+            # An arm takes a variable that somebody needs behind the branch: the value moves before the branch.
+            self.restore(start)
+            for uid in lost:
+                self.save(uid)
+            start = self.snapshot()
+        else:
+            raise AssertionError(statement.span)
+        self.uses.clear()
+        self.uses.update(after)
+        for piece in pieces:
+            self.taken |= assigned_in(piece)
         if pieces[0]:
             self.emit(f"if {condition}:")
             self.lines += pieces[0]
@@ -413,35 +430,77 @@ class Writer:
         elif pieces[1]:
             self.emit(f"if {negated(condition)}:")
             self.lines += pieces[1]
-        for merge in statement.merges:
-            if merge.result.uid in results:
-                self.values[merge.result.uid] = results[merge.result.uid]
+        for name in assigned_in([line for piece in pieces for line in piece]):
+            self._forget(name)
+        self.values |= results
 
-    def uses_of(self, merge: Merge) -> int:
-        return self.uses[merge.result.uid]
+    def _arms(
+        self, statement: Branch, names: dict[str, str], after: Counter[int]
+    ) -> tuple[list[list[Line]], dict[int, Operand]]:
+        """The lines of both arms, each of which ends with the merged values in the variables `names`."""
+        pieces: list[list[Line]] = []
+        results: dict[int, Operand] = {}
+        for arm, side in ((statement.then, "then"), (statement.otherwise, "otherwise")):
+            state = self.snapshot()
+            merged = [(m, getattr(m, side)) for m in statement.merges if m.name in names]
+            given = [(m, value) for m, value in merged if value is not None and arm is not None]
+            self.uses.clear()
+            self.uses.update(after + count_uses(arm or (), tuple(value for _, value in given)))
+            outer, self.lines = self.lines, []
+            with self.nested():
+                self.write(arm or ())
+                for merge, value in given:
+                    name = names[merge.name]
+                    operand = self.logical(self.operand(value))
+                    if operand.text != name:
+                        self._clear(name)
+                        self.emit(f"{name} = {operand.text}", self.owner.comment(merge.result.type, statement.span))
+                    self.values[merge.result.uid] = replace(operand, text=name, binding=100)
+                    self.uses[merge.result.uid] = 1  # later assignments in this arm must leave it alone
+                    results[merge.result.uid] = Operand(name, merge.result.type, operand.order)
+            pieces.append(self.lines)
+            self.lines = outer
+            self.restore(state)
+        return pieces, results
 
     def logical(self, operand: Operand) -> Operand:
         if operand.where is not None:
             operand = operand.where.merge(self, operand)
         return operand.to(operand.type.names)
 
-    def _merge_name(self, merge: Merge) -> str:
+    def _merge_name(self, merge: Merge, after: Counter[int]) -> str:
+        """The variable that holds the result: the author's name, unless another value needs it afterwards."""
         name = identifier(merge.name)
-        held = [uid for uid, o in self.values.items() if self._mentions(o, name) and self.uses[uid] > 0]
-        mine = {v.uid for v in (merge.then, merge.otherwise) if v is not None}
-        if any(uid not in mine and self.values[uid].text != name for uid in held):
-            return self.fresh(name)
-        untouched = next((v for v in (merge.then, merge.otherwise) if v is not None and v.uid in self.values), None)
-        if untouched is not None and self.values[untouched.uid].text != name:
+        sides = [v for v in (merge.then, merge.otherwise) if v is not None]
+        mine = {v.uid for v in sides}
+        if any(after[uid] > 0 and self._mentions(o, name) for uid, o in self.values.items() if uid not in mine):
+            name = self.fresh(name)
+        # What an arm leaves alone holds the name before the branch.
+        untouched = next((v for v in sides if v.uid in self.values), None)
+        if untouched is not None:
             operand = self.logical(self.values[untouched.uid])
-            self._clear(name)
-            self.emit(f"{name} = {operand.text}")
-            self.taken.add(name)
+            if operand.text != name:
+                self._clear(name, frozenset({untouched.uid}))
+                self.emit(f"{name} = {operand.text}")
             self.values[untouched.uid] = replace(operand, text=name, binding=100)
+        self.taken.add(name)
         return name
 
-    def _clear_later(self, name: str) -> None:
-        self.taken.add(name)
+
+MOST_TRIES = 16  # each moves a value to a variable of its own
+
+
+def assigned_in(lines: list[Line]) -> set[str]:
+    """The variables that lines assign to."""
+    names: set[str] = set()
+    for line in lines:
+        if line.text.startswith("for "):
+            names |= set(re.findall(r"\w+", line.text[4 : line.text.index(" in ")]))
+            continue
+        head, found, _ = line.text.partition(" = ")
+        if found and re.fullmatch(r"[\w, ]+(: [^=]*)?", head):
+            names |= set(re.findall(r"\w+", head.partition(":")[0]))
+    return names
 
 
 def negated(condition: str) -> str:
@@ -526,17 +585,58 @@ def note_names(body: tuple[Statement, ...]) -> dict[int, str]:
 
 
 def without_unused(lines: list[Line]) -> list[Line]:
-    """Drop assignments to names that nothing reads."""
-    kept: list[Line] = []
-    read: set[str] = set()
-    for line in reversed(lines):
-        match = re.match(r"(\w+) = (?!=)", line.text)
-        if match and match[1] not in read:
+    """Drop assignments to names that nothing reads, and loops and branches that do nothing then."""
+    while True:
+        ends = _loop_ends(lines)
+        kept: list[Line] = []
+        read: set[str] = set()
+        for at in range(len(lines) - 1, -1, -1):
+            for start in ends.get(at, ()):  # what a turn leaves behind, the next turn may read
+                read |= {name for line in lines[start : at + 1] for name in _read_in(line)}
+            line = lines[at]
+            match = _ASSIGNMENT.match(line.text)
+            if match and match[1] not in read:
+                continue
+            kept.append(line)
+            read |= _read_in(line)
+        found = _without_empty(kept[::-1])
+        if len(found) == len(lines):
+            return found
+        lines = found
+
+
+_ASSIGNMENT = re.compile(r"(\w+) = (?!=)")
+
+
+def _read_in(line: Line) -> set[str]:
+    match = _ASSIGNMENT.match(line.text)
+    return set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", line.text[match.end() :] if match else line.text))
+
+
+def _loop_ends(lines: list[Line]) -> dict[int, list[int]]:
+    """For each line that ends a loop, the lines at which these loops start."""
+    ends: dict[int, list[int]] = {}
+    for start, line in enumerate(lines):
+        if line.text.startswith("for ") and line.text.endswith(":"):
+            end = start
+            while end + 1 < len(lines) and lines[end + 1].indent > line.indent:
+                end += 1
+            ends.setdefault(end, []).append(start)
+    return ends
+
+
+def _without_empty(lines: list[Line]) -> list[Line]:
+    """Drop headers without a body. (An `if` that still has an `else` does nothing itself.)"""
+    found: list[Line] = []
+    for at, line in enumerate(lines):
+        header = re.match(r"(for|if|else)\b.*:$", line.text)
+        after = lines[at + 1] if at + 1 < len(lines) else None
+        if header and (after is None or after.indent <= line.indent):
+            if header[1] == "if" and after is not None and after.text == "else:" and after.indent == line.indent:
+                found += [line, Line(line.indent + 4, "pass")]
             continue
-        kept.append(line)
-        body = line.text[match.end() :] if match else line.text
-        read |= set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", body))
-    return kept[::-1]
+        found.append(line)
+    return found
 
 
 def laid_out(lines: list[Line]) -> list[str]:

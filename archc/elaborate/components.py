@@ -71,7 +71,9 @@ def _seen(value: Any, frame: Frame) -> Any:
 
 
 def _apply_bound(ref: ComponentRef, bound: Bound, label: str | None, span: Span, scope: Scope) -> Any:
-    if any(isinstance(v, (Deferred, Module)) or _modules_in(v) for v in bound.values.values()):
+    if any(
+        isinstance(v, (Deferred, Module)) or _modules_in(v) or getattr(v, "tensors", ()) for v in bound.values.values()
+    ):
         return _inline_shared(ref, bound, _label_here(ref, label, scope), span, scope)
     made, passed = template_for(ref, bound, span, scope)
     if made is None:
@@ -112,8 +114,8 @@ def _inline_shared(ref: ComponentRef, bound: Bound, name: str, span: Span, scope
     own = [e.name for e in scope.frame.level.entries if e.name not in known | shared | {name}]
     if own:
         raise fail(
-            "E0406", f"`{ref.tree.name}` is given a shared module, and has weights of its own (`{own[0]}`)", span,
-            helps=("make its own weights shared modules too, and pass them",),
+            "E0406", f"`{ref.tree.name}` is given what belongs to its caller, and has weights of its own (`{own[0]}`)", span,
+            helps=("a shared module, a mask of a region or a `relative` bias can only be passed to what owns no weights",),
         )  # fmt: skip
     return result
 

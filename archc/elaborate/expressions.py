@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from archc.diagnostics import ArchError, did_you_mean, fail
@@ -35,7 +34,7 @@ from archc.ops.base import parameters
 from archc.ops.table import NEGATIVE, NOT, OPERATIONS, OPERATORS, PICK
 from archc.syntax import tree
 from archc.where.paths import PATHS, Path, reverse_path
-from archc.where.regions import REGIONS, Region
+from archc.where.regions import REGIONS, Region, combine_regions
 
 
 def evaluate(expr: tree.Expr, scope: Scope) -> Any:
@@ -160,10 +159,10 @@ def binary(op: str, left: Any, right: Any, expr: tree.Node, scope: Scope) -> Any
         return POISON
     if isinstance(left, Scalar) and isinstance(right, Scalar):
         return operate(op, [left, right], expr.span)
-    if isinstance(left, Region) and (
-        (isinstance(right, Region) and op in "+-*") or (isinstance(right, Value) and op == "&")
-    ):
-        return {"+": operator.add, "-": operator.sub, "*": operator.mul, "&": operator.and_}[op](left, right)
+    if isinstance(left, Region) and isinstance(right, (Region, Value)):
+        combined = combine_regions(op, left, right)
+        if combined is not None:
+            return combined
     if op == "+" and any(isinstance(v, Many) for v in (left, right)):
         parts = [_items(v) for v in (left, right)]
         if parts[0] is not None and parts[1] is not None:
