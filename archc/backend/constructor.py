@@ -62,6 +62,7 @@ class Constructor:
         self.locals_made: set[str] = set()
         self.lets: list[Line] = []
         self.scopes: list[set[str]] = []
+        self.others: set[int] = set()
         self.indent = 8
         from archc.backend.python import Expressions
 
@@ -136,14 +137,17 @@ class Constructor:
         return lines
 
     def _guard(self, guards: tuple[Guard, ...], before: tuple[Guard, ...]) -> list[Line]:
-        common = 0
+        common, others = 0, set(self.others)
         while common < min(len(guards), len(before)) and guards[common] == before[common]:
             common += 1
         lines = []
         for depth in range(common, len(guards)):
             guard = guards[depth]
-            if depth < len(before) and before[depth].condition == guard.condition and depth == common:
+            opposite = depth < len(before) and before[depth].condition == guard.condition and depth == common
+            self.others = {d for d in self.others if d < depth}  # the depths at which an `else` is open
+            if opposite and depth not in others:
                 lines.append(Line(8 + 4 * depth, "else:"))
+                self.others.add(depth)
                 continue
             text = self.expressions.write(self.owner.names.resolve(guard.condition))
             from archc.backend.writer import negated

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from typing import Any
 
 from archc.diagnostics import fail
@@ -19,6 +20,7 @@ from archc.ir.graph import (
     ListEntry,
     OpEntry,
     Phi,
+    Relabel,
     Repeat,
     Template,
     Value,
@@ -62,10 +64,12 @@ class _Turns:
     def __init__(self, statement: tree.Loop, iterable: Any, items: tuple[Any, ...], scope: Scope) -> None:
         self.statement, self.iterable, self.items, self.scope = statement, iterable, items, scope
         self.carried = [n for n in assigned_names(statement.body) if n in scope.env and n not in statement.targets]
+        self.read = frozenset(_names_in(statement.body))
         self.phis: dict[tuple[str, str], Var] = {}
         self.nexts: dict[tuple[str, str], Sym] = {}
         self.firsts: dict[tuple[str, str], Sym] = {}
         self.frames: list[Frame] = []
+        self.ends: list[dict[str, Value]] = []  # for each turn, what it leaves behind
         self.units: list[OpEntry | ChildEntry | None] = []
         self.adopt = True
         self._frame = scope.frame
@@ -85,11 +89,12 @@ class _Turns:
                 scope.env.clear()
                 scope.env.update(start)
                 scope.frame.body[:] = body_so_far
-                self.frames, self.phis, self.nexts, self.firsts = [], {}, {}, {}
+                self.frames, self.ends, self.phis, self.nexts, self.firsts = [], [], {}, {}, {}
         self._finish(start)
 
     def _all(self, start: dict[str, Any]) -> None:
         scope = self.scope
+        self._part(dict.fromkeys(self.carried))
         for number, item in enumerate(self.items):
             before = dict(scope.env)
             frame = self._turn(number, item)
@@ -100,6 +105,7 @@ class _Turns:
             self._note_sizes(before, frame, number)
             scope.frame.close(frame)
             self.frames.append(frame)
+            self.ends.append({n: v for n in self.carried if isinstance(v := scope.env.get(n), Value) and frame.made(v)})
             if any(isinstance(scope.env.get(n), Poison) for n in self.carried):
                 return
             if scope.returned is not None:
@@ -130,8 +136,10 @@ class _Turns:
         saved = level.reuse
         level.reuse = reuse
         label, scope.self_label = scope.self_label, ""
+        before = dict(scope.env)
         try:
             statements.run_statements(statement.body, scope)
+            self._part({n: before.get(n) for n in self.carried})
         finally:
             scope.frame = outer
             level.reuse = saved
@@ -139,6 +147,23 @@ class _Turns:
         for target in statement.targets:
             scope.env.pop(target, None)
         return frame
+
+    def _part(self, before: dict[str, Any]) -> None:
+        """A value of its own for each name that the turns hand on, as the next turn may tell them apart.
+
+        Names that still hold what they held `before` are left alone.
+        """
+        env, frame = self.scope.env, self.scope.frame
+        held = [v.uid for n, v in env.items() if isinstance(v, Value) and n not in before and n in self.read]
+        for name, old in before.items():
+            value = env.get(name)
+            if not isinstance(value, Value) or value is old:
+                continue
+            if value.uid in held or (old is not None and not frame.made(value)):
+                seen = frame.use(value)
+                value = env[name] = frame.value(seen.type, seen.span, name)
+                frame.add(Relabel(seen, value))
+            held.append(value.uid)
 
     def _named(self, item: Any) -> Any:
         """The item of a `for`, known by the loop's own variables."""
@@ -310,6 +335,7 @@ class _Turns:
         calls_made: list[Call] = []
         templates: list[Template] = []
         outer: Frame = self._frame
+        self._align()
         for number, frame in enumerate(self.frames):
             settle_body(frame)
             scalars = self._turn_scalars(number)
@@ -333,6 +359,23 @@ class _Turns:
             self.statement.keyword, self.statement.label, self.statement.targets,
             self.iterable if isinstance(self.iterable, Scalar) else None, tuple(calls_made), phis, (), self.statement.span, names,
         )  # fmt: skip
+
+    def _align(self) -> None:
+        """The same results, in the same order, of every turn that leaves them behind."""
+        places = [{outside_of(v, frame): n for n, v in end.items()} for frame, end in zip(self.frames, self.ends, strict=False)]
+        wanted = {
+            places[at][inside.uid]: None
+            for at, frame in enumerate(self.frames[: len(places)])
+            for inside, _ in frame.outputs
+            if inside.uid in places[at]
+        }
+        for at, (frame, end) in enumerate(zip(self.frames, self.ends, strict=False)):
+            for name in wanted:
+                if name in end:
+                    self._frame.use(end[name])
+            order = {name: number for number, name in enumerate(n for n in self.carried if n in wanted)}
+            places[at] = {outside_of(v, frame): n for n, v in end.items()}
+            frame.outputs.sort(key=lambda pair, known=places[at], order=order: order.get(known.get(pair[0].uid, ""), len(order)))
 
     def _path(self, entry: str, number: int) -> str:
         return entry if self.statement.keyword == "loop" else f"{entry}.{number}"
@@ -415,6 +458,24 @@ class _Turns:
     @property
     def final_env(self) -> dict[str, Any]:
         return self.deferred[2]
+
+
+def _names_in(item: Any) -> Iterator[str]:
+    """The names that a piece of text mentions."""
+    if isinstance(item, tree.Name):
+        yield item.name
+    elif isinstance(item, tuple):
+        for inner in item:
+            yield from _names_in(inner)
+    elif isinstance(item, tree.Node):
+        for part in fields(item):
+            if part.name != "span":
+                yield from _names_in(getattr(item, part.name))
+
+
+def outside_of(value: Value, turn: Frame) -> int:
+    """The uid that a turn's own statements know a result by."""
+    return turn.exported[value.uid].uid if value.uid in turn.exported else value.uid
 
 
 class Pending:

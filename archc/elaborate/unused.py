@@ -66,8 +66,8 @@ def _note_reads(body: tuple[Statement, ...], read: set[int]) -> list[Merge]:
                 _add_extents(op, read)
             case Call(inputs=inputs):
                 _add(inputs, read)
-            case Relabel(input=source):
-                read.add(source.uid)
+            case Relabel(input=source, output=renamed):
+                found.append(Merge("", source, None, renamed))
             case Branch(then=then, otherwise=otherwise, merges=merges):
                 found += [*_note_reads(then or (), read), *_note_reads(otherwise or (), read), *merges]
             case Repeat(turns=turns):
