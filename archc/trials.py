@@ -19,7 +19,7 @@ from archc.ir.graph import Apply, Branch, Call, Repeat, Statement, Template, Val
 from archc.ir.program import Program
 
 # A difference counts as a share of the largest value of the tensor; tiny gradients, of the largest gradient.
-FLOOR = 1e-6
+FLOOR = 1e-3
 
 Sizes = Mapping[str, int]
 

@@ -244,14 +244,16 @@ class ClassWriter:
             if operand.where is not None:
                 operand = operand.where.merge(writer, operand)
             results.append(operand.to(order).text)
-        writer.emit(f"return {', '.join(_result_texts(results, template))}")
+        writer.emit(f"return {', '.join(_result_texts(results, template)) or 'None'}")
         writer.lines = without_unused(writer.lines)
         self.moves += sum(line.text.count(".permute(") + line.text.count(".transpose(") for line in writer.lines)
         body = " ".join(line.text for line in writer.lines)
         used = tuple(c for c in counters if mentions_word(c, body))
         self.counters = used if template is self.template else ()
         kinds = ", ".join([*(f"{a}: Tensor" for a in arguments), *(f"{identifier(c)}: int" for c in used)])
-        returns = "Tensor" if len(results) == 1 else f"tuple[{', '.join(['Tensor'] * len(results))}]"
+        returns = (
+            "Tensor" if len(results) == 1 else f"tuple[{', '.join(['Tensor'] * len(results))}]" if results else "None"
+        )
         return [Line(4, f"def {method}(self, {kinds}) -> {returns}:"), *merge_return(writer.lines)]
 
     def writer(self, template: Template) -> Writer:
@@ -304,5 +306,8 @@ def docstring(indent: int, text: str, place: str = "") -> list[Line]:
     whole = f"{text}  ({place})" if place else text
     if indent + len(whole) + 6 <= WIDTH:
         return [Line(indent, f'"""{whole}"""')]
-    head, *rest = [*(textwrap.wrap(text, WIDTH - indent - 3) or [""]), *([f"({place})"] if place else [])]
+    lines = textwrap.wrap(text, WIDTH - indent - 3)
+    if len(lines) == 1 and not place:  # the quotes behind it would not fit: a formatter would still put them there
+        lines = textwrap.wrap(text, WIDTH - indent - 6)
+    head, *rest = [*(lines or [""]), *([f"({place})"] if place else [])]
     return [Line(indent, f'"""{head}'), *(Line(indent, line) for line in rest), Line(indent, '"""')]

@@ -112,6 +112,9 @@ class Classifier:
     def taps(self, construct: Constructor) -> list[Line]:
         """Have every stage noted in `feature_info` as it is made. Gives the line that starts the list."""
         taps = stage_taps(self.program)
+        sources = self.program.inputs[0].value.type.positions
+        if not taps and [a.name for a in sources] != [a.name for a in self.features.type.positions]:
+            return [Line(8, "self.feature_info: list[dict[str, Any]] = []")]  # tokens are no map
         if not taps:
             reduction = _reduction(self.features, self.program)
             channels = self.features.type["C"].dim

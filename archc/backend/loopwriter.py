@@ -232,7 +232,8 @@ class LoopWriter:
             if self.owner.checkpointed:
                 call = f"{self.writer.helper('run')}({', '.join(['self.grad_checkpointing', module, *arguments])})"
             comment = self.owner.comment(turn.outputs[0].type, turn.span) if turn.outputs else ""
-            writer.emit(f"{', '.join(targets)} = {call}" if targets else call, comment)
+            if targets:  # else nobody wants what it computes
+                writer.emit(f"{', '.join(targets)} = {call}", comment)
             return [
                 Operand(
                     t,

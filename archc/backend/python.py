@@ -63,9 +63,9 @@ class Expressions:
                 return text, 11 if text.startswith("-") else 20
             case Var():
                 text = self.name(sym)
-                return text, 20 if re.fullmatch(r"[\w.\[\]]+", text) or (text.startswith("(") and text.endswith(
-                    ")"
-                )) else 0
+                return text, 20 if re.fullmatch(r"[\w.\[\]]+", text) or (
+                    text.startswith("(") and text.endswith(")")
+                ) else 0
             case Extent():
                 return self.extent(sym), 20
             case Comprehension(expr, targets, iterable):

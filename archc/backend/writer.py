@@ -231,11 +231,12 @@ class Writer:
         ]
 
     def snapshot(self) -> tuple[Any, ...]:
-        state = (self.values, self.author, self.known)
-        return (*map(dict, state), set(self.taken), Counter(self.uses), list(self.lines))
+        tables = (dict(self.values), dict(self.author), dict(self.known))
+        return (*tables, set(self.taken), Counter(self.uses), list(self.lines))
 
     def restore(self, state: tuple[Any, ...]) -> None:
-        self.values, self.author, self.known = map(dict, state[:3])
+        values, author, known = state[:3]
+        self.values, self.author, self.known = dict(values), dict(author), dict(known)
         self.taken = set(state[3])
         self.uses.clear()
         self.uses.update(state[4])

@@ -86,9 +86,19 @@ def help_label(label: str) -> str:
 def _collect(items: list[Any], is_tuple: bool) -> Any:
     if any(isinstance(item, Poison) for item in items):
         return POISON
-    if all(isinstance(item, Scalar) for item in items) and not is_tuple:
-        return Scalar(tuple(items), Apply("list", tuple(item.sym for item in items)))
-    return Many(tuple(items), is_tuple)
+    if is_tuple:
+        return Many(tuple(items), True)
+    numbers = [_numbers(item) for item in items]  # a list of tuples of numbers is a list of lists
+    if all(isinstance(item, Scalar) for item in numbers):
+        return Scalar(tuple(numbers), Apply("list", tuple(item.sym for item in numbers)))
+    return Many(tuple(items))
+
+
+def _numbers(item: Any) -> Any:
+    """A tuple of numbers as a number list; anything else as it is."""
+    if isinstance(item, Many) and item.items and all(isinstance(i, Scalar) for i in item.items):
+        return Scalar(item.items, Apply("list", tuple(i.sym for i in item.items)))
+    return item
 
 
 # ---- names

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from archc.diagnostics import fail
@@ -11,6 +10,7 @@ from archc.elaborate import statements
 from archc.elaborate.assigning import assigned_names
 from archc.elaborate.expressions import bind_targets, evaluate, items_of
 from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, tensors_in
+from archc.elaborate.reading import read_first
 from archc.elaborate.templates import fresh
 from archc.elaborate.values import POISON, Many, Poison, kind_of
 from archc.ir.graph import (
@@ -64,7 +64,7 @@ class _Turns:
     def __init__(self, statement: tree.Loop, iterable: Any, items: tuple[Any, ...], scope: Scope) -> None:
         self.statement, self.iterable, self.items, self.scope = statement, iterable, items, scope
         self.carried = [n for n in assigned_names(statement.body) if n in scope.env and n not in statement.targets]
-        self.read = frozenset(_names_in(statement.body))
+        self.read = read_first(statement.body, frozenset())
         self.phis: dict[tuple[str, str], Var] = {}
         self.nexts: dict[tuple[str, str], Sym] = {}
         self.firsts: dict[tuple[str, str], Sym] = {}
@@ -94,7 +94,7 @@ class _Turns:
 
     def _all(self, start: dict[str, Any]) -> None:
         scope = self.scope
-        self._part(dict.fromkeys(self.carried))
+        self._part(dict.fromkeys(n for n in self.carried if n in self.read))
         for number, item in enumerate(self.items):
             before = dict(scope.env)
             frame = self._turn(number, item)
@@ -139,7 +139,7 @@ class _Turns:
         before = dict(scope.env)
         try:
             statements.run_statements(statement.body, scope)
-            self._part({n: before.get(n) for n in self.carried})
+            self._part({n: before.get(n) for n in self.carried if n in self.read})
         finally:
             scope.frame = outer
             level.reuse = saved
@@ -154,16 +154,17 @@ class _Turns:
         Names that still hold what they held `before` are left alone.
         """
         env, frame = self.scope.env, self.scope.frame
-        held = [v.uid for n, v in env.items() if isinstance(v, Value) and n not in before and n in self.read]
+        beside = (v for n, v in env.items() if isinstance(v, Value) and n not in before and n in self.read)
+        held = {_identity(v, frame) for v in beside}
         for name, old in before.items():
             value = env.get(name)
             if not isinstance(value, Value) or value is old:
                 continue
-            if value.uid in held or (old is not None and not frame.made(value)):
+            if _identity(value, frame) in held or (old is not None and not frame.made(value)):
                 seen = frame.use(value)
                 value = env[name] = frame.value(seen.type, seen.span, name)
                 frame.add(Relabel(seen, value))
-            held.append(value.uid)
+            held.add(_identity(value, frame))
 
     def _named(self, item: Any) -> Any:
         """The item of a `for`, known by the loop's own variables."""
@@ -172,8 +173,11 @@ class _Turns:
 
         targets = self.statement.targets
 
+        # A list that holds recipes or tensors is no list in the module: its numbers are known where they come from.
+        rolled = isinstance(self.iterable, Scalar)
+
         def name(value: Any, variable: str) -> Any:
-            if isinstance(value, Scalar):
+            if isinstance(value, Scalar) and rolled:
                 return (
                     from_value(plain(value), Var(variable))
                     if isinstance(value.value, tuple)
@@ -202,6 +206,8 @@ class _Turns:
         """Whether the first turn left a static size other than it found it; the sizes become variables."""
         found = False
         for name in self.carried:
+            if name not in self.read:
+                continue  # bound anew in every turn
             old, new = before.get(name), self.scope.env.get(name)
             if not (isinstance(old, Value) and isinstance(new, Value) and frame.made(new)):
                 continue
@@ -234,7 +240,9 @@ class _Turns:
             for value in tensors_in(self.scope.env.get(name)):
                 if not frame.made(value):
                     continue
-                type = frame.use(value).type
+                # To look at a result of an inner loop is not to ask for it.
+                inner = value.uid in frame.closed_into and value.uid not in frame.exported
+                type = frame.export_types.get(value.uid, value.type) if inner else frame.use(value).type
                 axes = []
                 for axis in type.axes:
                     dim = axis.dim
@@ -362,7 +370,10 @@ class _Turns:
 
     def _align(self) -> None:
         """The same results, in the same order, of every turn that leaves them behind."""
-        places = [{outside_of(v, frame): n for n, v in end.items()} for frame, end in zip(self.frames, self.ends, strict=False)]
+        places = [
+            {outside_of(v, frame): n for n, v in end.items()}
+            for frame, end in zip(self.frames, self.ends, strict=False)
+        ]
         wanted = {
             places[at][inside.uid]: None
             for at, frame in enumerate(self.frames[: len(places)])
@@ -375,7 +386,9 @@ class _Turns:
                     self._frame.use(end[name])
             order = {name: number for number, name in enumerate(n for n in self.carried if n in wanted)}
             places[at] = {outside_of(v, frame): n for n, v in end.items()}
-            frame.outputs.sort(key=lambda pair, known=places[at], order=order: order.get(known.get(pair[0].uid, ""), len(order)))
+            frame.outputs.sort(
+                key=lambda pair, known=places[at], order=order: order.get(known.get(pair[0].uid, ""), len(order))
+            )
 
     def _path(self, entry: str, number: int) -> str:
         return entry if self.statement.keyword == "loop" else f"{entry}.{number}"
@@ -460,17 +473,18 @@ class _Turns:
         return self.deferred[2]
 
 
-def _names_in(item: Any) -> Iterator[str]:
-    """The names that a piece of text mentions."""
-    if isinstance(item, tree.Name):
-        yield item.name
-    elif isinstance(item, tuple):
-        for inner in item:
-            yield from _names_in(inner)
-    elif isinstance(item, tree.Node):
-        for part in fields(item):
-            if part.name != "span":
-                yield from _names_in(getattr(item, part.name))
+def _identity(value: Value, frame: Frame) -> int:
+    """One number for all that a tensor is called in a frame and those around it."""
+    around: list[Frame] = []
+    inner: Frame | None = frame
+    while inner is not None:
+        around.append(inner)
+        inner = inner.parent
+    uid = value.uid
+    for each in reversed(around):
+        uid = next((inside.uid for outside, inside in each.inputs if outside.uid == uid), uid)
+        uid = each.exported[uid].uid if uid in each.exported else uid
+    return uid
 
 
 def outside_of(value: Value, turn: Frame) -> int:

@@ -101,7 +101,9 @@ class Author:
         elif kind == 7:
             one, other = self.read(), self.read()
             a, b = self.random.sample(self.names, 2)
-            self.add(indent, f"{a}, {b} = two({one}, {other}, {self.random.choice(['1', '2', 'k'])}, )".replace(", )", ")"))
+            self.add(
+                indent, f"{a}, {b} = two({one}, {other}, {self.random.choice(['1', '2', 'k'])}, )".replace(", )", ")")
+            )
             self.lines[-1] = self.lines[-1].replace("two(", f"{self.label()}: two(")
             self.unread |= {a, b}
         elif kind == 8:

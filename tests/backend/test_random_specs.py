@@ -1,0 +1,37 @@
+"""Random models: names that are rebound, aliased and swapped, in and around loops and branches, keep their meaning."""
+
+from __future__ import annotations
+
+import pytest
+from random_specs import random_spec
+
+from archc.backend.module import Figures, emit
+from archc.backend.reread import compare, reread
+from archc.contract import solve
+from archc.diagnostics import ArchError
+from archc.elaborate.loader import load
+from archc.elaborate.model import elaborate, variant
+from archc.source import Source
+from archc.verify import verify
+
+SIZES = [{"B": 2, "N": 5}, {"B": 1, "N": 2}]
+# Each of these was once written wrongly.
+ONCE_WRONG = [6, 16, 17, 48, 63, 105, 120, 126, 140, 148, 170, 172, 219, 428, 439, 502, 510, 523, 552, 596]
+# What a random author may get wrong: a tensor that nobody reads, arms that do not fit.
+MISTAKES = {"E0351", "E0407"}
+
+
+@pytest.mark.parametrize("seed", [*ONCE_WRONG, *range(2000, 2030)])
+def test_a_random_model_means_what_its_graph_means(seed: int) -> None:
+    text = random_spec(seed)
+    for name in ("one", "two_"):
+        try:
+            library = load(Source("random.arch", text))
+            program = elaborate(library, variant(library, name))
+        except ArchError as error:
+            assert {d.code for d in error.diagnostics} <= MISTAKES, error
+            pytest.skip("the author made a mistake")
+        module = emit(program, solve(program.symbols, program.obligations), Figures(0))
+        assert compare(program, reread(module, name)) == []
+        report = verify(program, module, sizes=SIZES, gradients=seed % 4 == 0)
+        assert report.ok, f"{text}\n{module}\n{report}"
