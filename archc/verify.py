@@ -13,6 +13,7 @@ from typing import Any
 
 from archc.backend.python import identifier
 from archc.contract import Contract, solve
+from archc.diagnostics import ArchError
 from archc.ir.program import Program
 from archc.reference.answers import Agreement, check_answers, locate
 from archc.trials import Broken, Sizes, Trial, as_model, loaded, make, named_outputs, random_inputs, trial
@@ -126,7 +127,7 @@ def choose_sizes(program: Program, contract: Contract) -> list[dict[str, int]]:
     """Admitted sizes: the least, one of unequal sizes with two in the batch, and an odd one, as far as they are cheap."""
     least = contract.examples(1)
     if not least:
-        return least
+        return _usual(program, contract)
     uneven = {name: 1 if name == "B" else least[0][name] + at for at, name in enumerate(contract.symbols)}
     found = least
     for floor in (_apart(contract), uneven, *contract.examples(3)[1:]):
@@ -135,6 +136,16 @@ def choose_sizes(program: Program, contract: Contract) -> list[dict[str, int]]:
             if one not in found and len(found) < 3 and cheap:
                 found.append(one)
     return found
+
+
+def _usual(program: Program, contract: Contract) -> list[dict[str, int]]:
+    """Where the search finds no size: what the spec claims figures at, or the usual one, if it is admitted."""
+    from archc.sizing import choose
+
+    try:
+        return [choose(program, contract, {})]
+    except ArchError:
+        return []
 
 
 def _apart(contract: Contract) -> dict[str, int]:

@@ -23,7 +23,7 @@ from archc.ir.graph import (
     WeightEntry,
 )
 from archc.ir.sym import Apply as SymApply
-from archc.ir.sym import Const, Scalar, Var, variables
+from archc.ir.sym import Const, Scalar, Var, apply, variables
 from archc.ops.base import Weight
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ class Constructor:
             self.scopes.pop()
             shown = self._targets(loop, " ".join(line.text for line in inner))
             return [*lines, Line(self.indent, f"for {shown} in {over}:"), *inner]
+        lines += self._as_many(loop, entry.name)
         for number, text in enumerate(texts):
             lines += self._unrolled(loop, number, name, text, phis)
             if entry.name in self.taps:
@@ -256,6 +257,23 @@ class Constructor:
         )
         sym = dim.sym if dim.sym is not None and not isinstance(dim.sym, Const) else inside.type["C"].dim.sym
         return self.number(sym if sym is not None else dim)
+
+    def _as_many(self, loop: Repeat, name: str) -> list[Line]:
+        """Turns that are different classes are written one by one: another number of them is refused."""
+        if loop.iterable is None:
+            return []
+        count = loop.iterable.sym
+        if loop.keyword not in ("repeat", "loop"):
+            whole = isinstance(count, SymApply) and count.op in ("enumerate", "zip")
+            count = apply("len", count.args[0] if whole and isinstance(count, SymApply) else count)
+        count = self.owner.names.resolve(count)
+        turns = len(loop.turns)
+        if isinstance(count, Const) or not variables(count):
+            return []
+        return [
+            Line(self.indent, f"if {self.expressions.write(count)} != {turns}:"),
+            Line(self.indent + 4, f'raise ValueError("`{name}` was written for {turns}: compile a variant")'),
+        ]
 
     def _unrolled(self, loop: Repeat, number: int, name: str, text: str, phis: list[Any]) -> list[Line]:
         """One turn of a loop whose turns are different classes."""

@@ -121,7 +121,7 @@ class _Turns:
         frame = Frame(scope.session, name, parent=outer, level=level)
         for carried in self.carried:
             value = scope.env.get(carried)
-            if isinstance(value, Value):
+            if isinstance(value, Value) and carried in self.read:
                 frame.called[value.uid] = carried
         for key in self.phis:
             value = scope.env.get(key[0])
