@@ -25,7 +25,7 @@ from archc.ir.graph import (
     Template,
     WeightEntry,
 )
-from archc.ir.sym import Const, Sym
+from archc.ir.sym import Sym
 from archc.ir.types import TensorType
 from archc.source import Span
 
@@ -136,15 +136,13 @@ class ClassWriter:
         self, classes: Classes, template: Template, bindings: dict[str, Sym], needs: Needs, layout: str
     ) -> None:
         self.classes, self.template, self.needs, self.layout = classes, template, needs, layout
-        own = {name: Const(None) for name in ()}
-        self.names = ClassNames({**own, **bindings}, set(classes.inputs))
+        self.names = ClassNames(dict(bindings), set(classes.inputs))
         self.raw: list[Line] = []
         self.text: list[str] = []
         self.parameters: list[str] = []
         self.loop_children: list[dict[str, str]] = []
         self.attributes: dict[str, str] = {}
         self.moves = 0
-        self.feature_lists: list[tuple[Repeat, str]] = []
         self.checkpointed = False
         self.counters: tuple[str, ...] = ()
 
@@ -244,7 +242,7 @@ class ClassWriter:
             if operand.where is not None:
                 operand = operand.where.merge(writer, operand)
             results.append(operand.to(order).text)
-        writer.emit(f"return {', '.join(_result_texts(results, template)) or 'None'}")
+        writer.emit(f"return {', '.join(results) or 'None'}")
         writer.lines = without_unused(writer.lines)
         self.moves += sum(line.text.count(".permute(") + line.text.count(".transpose(") for line in writer.lines)
         body = " ".join(line.text for line in writer.lines)
@@ -295,10 +293,6 @@ def merge_return(lines: list[Line]) -> list[Line]:
         if name.isidentifier() and before.indent == lines[-1].indent and before.text.startswith(f"{name} = "):
             return [*lines[:-2], Line(before.indent, f"return {before.text[len(name) + 3 :]}", before.comment)]
     return lines
-
-
-def _result_texts(texts: list[str], template: Template) -> list[str]:
-    return texts
 
 
 def docstring(indent: int, text: str, place: str = "") -> list[Line]:

@@ -277,7 +277,6 @@ class LoopWriter:
         """Results of turns before the last that somebody reads later are collected in a list."""
         writer, loop = self.writer, self.loop
         wanted: dict[int, str] = {}
-        handed = {v.uid for turn in loop.turns for v in turn.inputs if isinstance(v, Value)}
         for i in range(len(results)):
             later = 0
             for turn in loop.turns[:-1]:
@@ -288,7 +287,6 @@ class LoopWriter:
             if later > 0:
                 wanted[i] = writer.fresh(f"{self._name(i)}s")
                 writer.emit(f"{wanted[i]}.append({results[i].text})")
-        del handed
         return wanted
 
     def _leave(self, results: list[Operand], appended: dict[int, str]) -> None:

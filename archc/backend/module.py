@@ -18,7 +18,7 @@ from archc.backend.outputs import forward_lines
 from archc.backend.python import attribute_name, class_name, identifier, literal, plain_text, quoted
 from archc.backend.writer import Line, negated
 from archc.contract import Contract, solve
-from archc.ir.graph import InitRule, Template, Value, WeightEntry
+from archc.ir.graph import InitRule, Value
 from archc.ir.program import Program
 from archc.ir.sym import Const, Sym, Var, plain
 from archc.resources import folder
@@ -311,11 +311,6 @@ def _distinct(rules: tuple[InitRule, ...]) -> tuple[InitRule, ...]:
     return tuple({(r.owner, r.weight): r for r in rules}.values())
 
 
-def no_decay(template: Template) -> list[str]:
-    """The component's own parameters that weight decay must leave alone."""
-    return [e.weight.name for e in template.entries if isinstance(e, WeightEntry) and not e.weight.decay]
-
-
 def _tuple(value: Any) -> Any:
     return tuple(_tuple(v) for v in value) if isinstance(value, list) else value
 
@@ -334,4 +329,4 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text))
 
 
-__all__ = ["Const", "Figures", "emit", "no_decay", "spec_hash"]
+__all__ = ["Const", "Figures", "emit", "spec_hash"]

@@ -9,7 +9,7 @@ from functools import cache
 
 from archc.backend.layout import lay_out
 from archc.backend.python import Expressions, identifier
-from archc.ir.sym import Extent, FnDef, Var
+from archc.ir.sym import Extent, FnDef
 from archc.resources import folder
 
 
@@ -87,7 +87,3 @@ def _without_imports(text: str) -> str:
         else:
             break
     return "\n".join(lines[first:]).strip("\n")
-
-
-def variables_text(var: Var) -> str:
-    return identifier(var.name)

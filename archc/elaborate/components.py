@@ -29,8 +29,6 @@ def place_op(
 ) -> str:  # fmt: skip
     """The entry that holds an operation's weights: under its label, else its own name."""
     level = scope.frame.level
-    module = getattr(scope, "module_entry", None)
-    del module
     name = op.name if label is None else scope.self_label if label == "_" else label
     entry = level.add(OpEntry(name, op, types, weights, span, functional=name == "" and not level.adopt))
     assert isinstance(entry, OpEntry)

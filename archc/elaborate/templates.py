@@ -262,13 +262,9 @@ def _lift_field(inner: Any, name: str, passed: list[tuple[str, Scalar]], taken: 
     if isinstance(inner, tuple):
         made = tuple(_lift_field(i, f"{name}_{n}", passed, taken) for n, i in enumerate(inner))
         return inner if all(a is b for a, b in zip(made, inner, strict=True)) else made
-    if is_dataclass(inner) and not isinstance(inner, (type, Value, Span, AxisLike)):
+    if is_dataclass(inner) and not isinstance(inner, (type, Value, Span)):
         return lift(inner, name, passed, taken)
     return inner
-
-
-class AxisLike:
-    """Nothing: keeps the isinstance check above short."""
 
 
 def _build(
