@@ -51,7 +51,7 @@ class Setting:
         if known is None:
             shape = tuple(self.number(axis.size) for axis in type.axes)
             axes = tuple(
-                axis if axis.size.constant is not None else Axis(axis.name, Dim(Size.of(size)))
+                axis if axis.size.constant is not None else axis.sized(Dim(Size.of(size)))
                 for axis, size in zip(type.axes, shape, strict=True)
             )
             plain = TensorType(type.dtype, axes)

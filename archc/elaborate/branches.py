@@ -120,7 +120,7 @@ def _choose_types(mine: TensorType, theirs: TensorType, condition: Sym, chosen: 
         sym = a.dim.sym
         if sym is not None and b.dim.sym is not None and sym != b.dim.sym:
             sym = apply("if", condition, *((sym, b.dim.sym) if chosen else (b.dim.sym, sym)))
-        axes.append(Axis(a.name, Dim(a.size, sym)))
+        axes.append(a.sized(Dim(a.size, sym)))
     return mine.with_axes(axes)
 
 

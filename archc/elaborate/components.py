@@ -159,7 +159,7 @@ def _outside(type: TensorType, back: dict[str, str], args: dict[str, Any]) -> Te
         sym = axis.dim.sym
         if sym is not None:
             sym = substitute(sym, args)
-        axes.append(Axis(back.get(axis.name, axis.name), Dim(axis.size, sym)))
+        axes.append(axis.renamed(back).sized(Dim(axis.size, sym)))
     return type.with_axes(axes)
 
 

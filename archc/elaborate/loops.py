@@ -199,7 +199,7 @@ class _Turns:
         axes = []
         for axis in type.axes:
             var = self.phis.get((name, axis.name))
-            axes.append(Axis(axis.name, Dim(axis.size, var)) if var is not None else axis)
+            axes.append(axis.sized(Dim(axis.size, var)) if var is not None else axis)
         return type.with_axes(axes)
 
     def _changing(self, before: dict[str, Any], frame: Frame) -> bool:
@@ -261,7 +261,7 @@ class _Turns:
                         same = next((v for k, v in self.phis.items() if self.nexts.get(k) == dim.sym), None)
                         last = number == len(self.items) - 1
                         dim = Dim(dim.size, same if same is not None and last else self._of_turn(number, dim))
-                    axes.append(Axis(axis.name, dim))
+                    axes.append(axis.sized(dim))
                 frame_types = self.scope.frame.export_types
                 frame_types.setdefault(value.uid, type.with_axes(axes))
 

@@ -185,7 +185,7 @@ def template_for(
                         (variable, Scalar(dim.constant, dim.sym if dim.sym is not None else Const(dim.constant)))
                     )
                 dim = Dim(dim.size, Var(variable))
-            axes.append(Axis(axis.name, dim))
+            axes.append(axis.sized(dim))
         retyped[p.name] = type.with_axes(axes)
     for p in ref.tree.parameters:
         if p.name in bound.values:

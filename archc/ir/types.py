@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from archc.ir.sym import Const, Scalar, Sym, apply
@@ -76,10 +76,14 @@ class Dim:
 
 @dataclass(frozen=True)
 class Axis:
-    """A named axis. `B` is the batch, `C` the channels, other capitalised names are positions, lower case rides along."""
+    """A named axis. `B` is the batch, `C` the channels, other capitalised names are positions, lower case rides along.
+
+    The taps of a region over several position axes are numbered row by row: `order` names those axes, the slowest first.
+    """
 
     name: str
     dim: Dim
+    order: tuple[str, ...] = ()
 
     @property
     def size(self) -> Size:
@@ -88,6 +92,20 @@ class Axis:
     @property
     def is_position(self) -> bool:
         return self.name not in ("B", "C") and self.name[0].isupper()
+
+    def sized(self, dim: Dim) -> Axis:
+        """The same axis with another size."""
+        return replace(self, dim=dim)
+
+    def renamed(self, names: Mapping[str, str]) -> Axis:
+        """The same axis under other names."""
+        return replace(
+            self, name=names.get(self.name, self.name), order=tuple(names.get(name, name) for name in self.order)
+        )
+
+    def contradicts(self, other: Axis) -> bool:
+        """Whether both number the same positions, in another order: their taps do not belong together."""
+        return self.order != other.order and sorted(self.order) == sorted(other.order)
 
 
 @dataclass(frozen=True)
@@ -124,13 +142,13 @@ class TensorType:
 
     def resized(self, /, **dims: Dim | Size | int) -> TensorType:
         """The same axes, some with other sizes."""
-        return self.with_axes(Axis(a.name, Dim.of(dims[a.name])) if a.name in dims else a for a in self.axes)
+        return self.with_axes(a.sized(Dim.of(dims[a.name])) if a.name in dims else a for a in self.axes)
 
     def without(self, *names: str) -> TensorType:
         return self.with_axes(axis for axis in self.axes if axis.name not in names)
 
-    def renamed(self, names: dict[str, str]) -> TensorType:
-        return self.with_axes(Axis(names.get(axis.name, axis.name), axis.dim) for axis in self.axes)
+    def renamed(self, names: Mapping[str, str]) -> TensorType:
+        return self.with_axes(axis.renamed(names) for axis in self.axes)
 
     def __str__(self) -> str:
         inner = ", ".join(a.name if str(a.size) == a.name else f"{a.name}={a.size}" for a in self.axes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from archc.ir.sym import Apply, Scalar, walk
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, OpError
-from archc.ops.checks import shown
+from archc.ops.checks import numbered_alike, shown
 from archc.sizes import Size
 
 Side = Scalar | TensorType
@@ -70,5 +72,5 @@ def broadcast(check: Check, a: TensorType, b: TensorType, symbol: str) -> tuple[
             )
         check.equal(left.size, right.size, f"both sides of `{symbol}` have the axis {axis.name}")
         first, second = (left, right) if large is a else (right, left)
-        axes.append(Axis(axis.name, simpler(first, second)))
+        axes.append(replace(numbered_alike(a[axis.name], b[axis.name], f"`{symbol}`"), dim=simpler(first, second)))
     return tuple(axes)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from archc.ir.sym import Scalar
-from archc.ir.types import TensorType
+from archc.ir.types import Axis, TensorType
 from archc.ops.base import OpError, need
 from archc.sizes import Size
 
@@ -25,6 +25,19 @@ class Trust:
 def result_type(op: Any, *operands: Any) -> TensorType:
     """The type of the (first) result of `op` on checked operands, given as anything with a `type`."""
     return op.infer(Trust(), *(x.type for x in operands))[0]
+
+
+def numbered_alike(a: Axis, b: Axis, what: str) -> Axis:
+    """One axis that two operands have in common, where taps of one order meet taps of the same order."""
+    if a.contradicts(b):
+        first, second = (", ".join(axis.order) for axis in (a, b))
+        raise OpError(
+            f"{what}: the taps of one side are numbered along [{first}], those of the other along [{second}]",
+            "E0309",
+            help=f"taps are numbered in the order in which the axes of a map stand: bring both maps into one order, "
+            f'e.g. `rearrange("B C {" ".join(b.order)} -> B C {" ".join(a.order)}")`',
+        )
+    return a if a.order else b
 
 
 def floating(x: TensorType, what: str) -> None:
@@ -67,9 +80,7 @@ def whole(value: Scalar, name: str, least: int = 1) -> int:
     if number < least:
         raise OpError(f"`{name}` must be at least {least}, and is {number}", "E0213", argument=name)
     if number > LARGEST:
-        raise OpError(
-            f"`{name}` must be at most {LARGEST}", "E0213", argument=name, label="this number is too large"
-        )
+        raise OpError(f"`{name}` must be at most {LARGEST}", "E0213", argument=name, label="this number is too large")
     return number
 
 
@@ -83,9 +94,7 @@ def real(value: Scalar, name: str, low: float = -math.inf, high: float = math.in
             f" of at least {low:g}" if low > -math.inf else "",
             f" of at most {high:g}" if high < math.inf else "",
         )
-        raise OpError(
-            f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name
-        )
+        raise OpError(f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name)
     return number
 
 

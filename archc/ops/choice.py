@@ -11,7 +11,7 @@ from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar
 from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
-from archc.ops.checks import result_type, shown
+from archc.ops.checks import numbered_alike, result_type, shown
 from archc.ops.emission import bound, meet
 from archc.sizes import Size
 
@@ -89,6 +89,7 @@ class Where(Op):
                     code = "E0331" if axis.is_position else "E0301"
                     raise OpError(f"`where`: {axis.name} is {left} and {right}", code)
                 check.equal(left, right, f"condition and values of `where` must have the same {axis.name}")
+                numbered_alike(largest[axis.name], axis, "`where`")
         return (replace(largest, dtype=dtype),)
 
     def torch(self, code: Code, c: Operand, *xs: Operand) -> Operand:
@@ -163,6 +164,7 @@ class Gather(Op):
         for axis in index.axes:
             if axis.name != self.axis and axis.name in x:
                 check.equal(axis.size, x[axis.name].size, f"`gather`: index and tensor must have the same {axis.name}")
+                numbered_alike(x[axis.name], axis, "`gather`")
         axes: list[Axis] = []
         new = [axis for axis in index.axes if axis.name == self.axis or axis.name not in x]
         for axis in x.axes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import PRODUCT, Operand
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
-from archc.ops.checks import distinct, floating, result_type
+from archc.ops.checks import distinct, floating, numbered_alike, result_type
 from archc.ops.emission import meet
 from archc.sizes import Size
 
@@ -64,6 +64,7 @@ class Dot(Op):
                         "E0301",
                     )
                 check.equal(left, right, f"both sides of `dot` have the axis {axis.name}")
+                numbered_alike(axis, b[axis.name], "`dot`")
         if len({*a.names, *b.names}) > len(LETTERS):
             raise OpError("`dot` of tensors with too many axes", "E0303")
         axes = (*a.axes, *(axis for axis in b.axes if axis.name not in a))

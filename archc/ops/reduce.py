@@ -48,15 +48,13 @@ class Reduction(Op):
             if not self.empty:
                 check.at_least(size, 1, f"`{self.name}` needs at least one element along {name}")
         if self.keep.value:
-            return (x.with_axes(Axis(a.name, Dim.of(1)) if a.name in self.axes else a for a in x.axes),)
+            return (x.with_axes(a.sized(Dim.of(1)) if a.name in self.axes else a for a in x.axes),)
         return (x.without(*self.axes),)
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return xs[0].elements
 
-    def reach(
-        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Reach | None:
+    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
         return None if axis in self.axes else Reach(axis)
 
     def extra(self, code: Code) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import Operand
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
-from archc.ops.checks import floating, numeric, result_type
+from archc.ops.checks import floating, numbered_alike, numeric, result_type
 from archc.sizes import Size
 from archc.where.base import Places
 from archc.where.text import TAP, extents, once
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def tap_axis(region: Region, at: Places) -> Axis:
-    return Axis(TAP, Dim.of(region.taps(at)))
+    order = region.numbered(at)
+    return Axis(TAP, Dim.of(region.taps(at)), order if len(order) > 1 else ())
 
 
 def no_taps(x: TensorType, what: str) -> None:
@@ -38,6 +39,7 @@ def share(check: Check, a: TensorType, b: TensorType, names: Sequence[str], what
     for name in names:
         if name in a and name in b:
             check.equal(a[name].size, b[name].size, f"both operands of `{what}` have the axis {name}", "E0301")
+            numbered_alike(a[name], b[name], f"`{what}`")
 
 
 def riding(x: TensorType, *besides: str) -> tuple[str, ...]:
@@ -200,6 +202,7 @@ class Aggregate(Over, Op):
                 )
             check.equal(axis.size, query.size, f"weights and values of `aggregate` must have the same {axis.name}")
         check.equal(w[TAP].size, self.over.taps(at), "the weights need one number for each tap of the region")
+        numbered_alike(w[TAP], tap_axis(self.over, at), "weights and values of `aggregate`")
         share(check, w, v, riding(w, TAP), "aggregate")
         new = tuple(w[name] for name in riding(w, TAP) if name not in v)
         axes = placed(v, at)

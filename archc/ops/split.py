@@ -10,7 +10,7 @@ from archc.backend.operand import Operand
 from archc.ir.sym import Const, Scalar, apply
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
-from archc.ops.checks import LARGEST, Trust, shown
+from archc.ops.checks import LARGEST, Trust, numbered_alike, shown
 from archc.ops.rename import axis_name
 from archc.sizes import Size
 
@@ -294,6 +294,7 @@ def _same_axes(check: Check, first: TensorType, x: TensorType, what: str, beside
                 argument="xs",
             )
         check.equal(left, right, f"the tensors of `{what}` must have the same {axis.name}")
+        numbered_alike(axis, x[axis.name], f"`{what}`")
 
 
 def _joined(op: Op, code: Code, xs: tuple[Operand, ...]) -> tuple[TensorType, tuple[str, ...], list[str]]:

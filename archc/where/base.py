@@ -86,6 +86,10 @@ class Region:
         """K, the number of taps of a query."""
         raise NotImplementedError
 
+    def numbered(self, at: Places) -> tuple[str, ...]:
+        """The position axes in the order in which the taps run along them, the slowest first."""
+        return self.axes(at.names)
+
     @property
     def gaps(self) -> bool:
         """Whether some taps may be none: score -inf, weight 0."""

@@ -71,6 +71,10 @@ class Union(Region):
         left, right = (part.taps(here) for part, here in self._parts(at))
         return left + right
 
+    def numbered(self, at: Places) -> tuple[str, ...]:
+        left, right = (part.numbered(here) for part, here in self._parts(at))
+        return left + right
+
     def reach(self, at: Places, axis: str) -> Reach | None:
         left, right = (part.reach(here, axis) for part, here in self._parts(at))
         if left is None or right is None or left.stride != right.stride:
@@ -191,6 +195,9 @@ class Difference(Region):
 
     def taps(self, at: Places) -> Size:
         return self.left.taps(at)
+
+    def numbered(self, at: Places) -> tuple[str, ...]:
+        return self.left.numbered(at)
 
     def reach(self, at: Places, axis: str) -> Reach | None:
         return self.left.reach(at, axis)

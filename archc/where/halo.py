@@ -70,14 +70,13 @@ class Halo(Blocks):
 
     def queried(self, k: Sequence[Axis], extra: Sequence[Any] = ()) -> tuple[Axis, ...]:
         return tuple(
-            axis if ratio == 1 else Axis(axis.name, axis.dim // ratio)
+            axis if ratio == 1 else axis.sized(axis.dim // ratio)
             for axis, ratio in zip(k, self._ratios(k), strict=True)
         )
 
     def keyed(self, q: Sequence[Axis]) -> tuple[Axis, ...]:
         return tuple(
-            axis if ratio == 1 else Axis(axis.name, axis.dim * ratio)
-            for axis, ratio in zip(q, self._ratios(q), strict=True)
+            axis if ratio == 1 else axis.sized(axis.dim * ratio) for axis, ratio in zip(q, self._ratios(q), strict=True)
         )
 
     def check(self, check: Check, at: Places) -> None:

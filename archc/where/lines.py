@@ -53,6 +53,9 @@ class Span(Local):
         ride = self._ride(at)
         return tuple(axis.name for axis in at.k if axis.name not in ride)
 
+    def numbered(self, at: Places) -> tuple[str, ...]:
+        return self._spanned(at)
+
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(at.key(name).size for name in self._spanned(at))
 

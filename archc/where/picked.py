@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, OpError, Reach, arg
+from archc.ops.checks import numbered_alike
 from archc.ops.emission import meet
 from archc.sizes import Size
 from archc.where.base import Places, Region
@@ -69,6 +70,9 @@ class Picked(Region):
 
     def taps(self, at: Places) -> Size:
         return type_of(at.extra[0])[TAP].size
+
+    def numbered(self, at: Places) -> tuple[str, ...]:
+        return type_of(at.extra[0])[TAP].order
 
     def count(self, code: Code, k: Operand, at: Places) -> str:
         return code.extent(at.extra[0], TAP)
@@ -169,6 +173,7 @@ class Restricted(Region):
             )
         self.region.check(check, self._inner(at))
         check.equal(mask[TAP].size, self.taps(at), "the mask has one truth value for each tap of the region")
+        numbered_alike(mask[TAP], replace(mask[TAP], order=self.numbered(at)), "mask and region of `&`")
         for axis in mask.positions:
             query = next((a for a in at.q if a.name == axis.name), None)
             if query is None:
@@ -180,6 +185,9 @@ class Restricted(Region):
 
     def taps(self, at: Places) -> Size:
         return self.region.taps(self._inner(at))
+
+    def numbered(self, at: Places) -> tuple[str, ...]:
+        return self.region.numbered(self._inner(at))
 
     def count(self, code: Code, k: Operand, at: Places) -> str:
         return self.region.count(code, k, self._inner(at))

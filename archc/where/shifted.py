@@ -66,6 +66,9 @@ class Shifted(Region):
     def taps(self, at: Places) -> Size:
         return self.region.taps(at)
 
+    def numbered(self, at: Places) -> tuple[str, ...]:
+        return self.region.numbered(at)
+
     def count(self, code: Code, k: Operand, at: Places) -> str:
         return self.region.count(code, k, at)
 
