@@ -68,8 +68,12 @@ def only(spec: Spec) -> str:
         for ref in spec.library.main.names.values()
         if isinstance(ref, ComponentRef) and ref.tree.role == "model"
     ]
-    examples = [f"{m.name}({', '.join(f'{p.name}=...' for p in m.parameters if p.default is None)})" for m in models]
-    raise fail("E0804", f"{spec.name} binds no variant", helps=tuple(f"bind one: `mine = {e}`" for e in examples[:3]))
+    examples = [
+        f"{m.name}({', '.join(f'{p.name}=...' for p in m.parameters if p.default is None)})" for m in models
+    ]
+    raise fail(
+        "E0804", f"{spec.name} binds no variant", helps=tuple(f"bind one: `mine = {e}`" for e in examples[:3])
+    )
 
 
 def locate(named: str) -> Located:
@@ -113,7 +117,9 @@ def _there(path: Path) -> bool:
 def _stdin() -> Source:
     data = sys.stdin.buffer.read(LARGEST_FILE + 1)
     if len(data) > LARGEST_FILE:
-        raise fail("E0109", f"standard input is larger than {LARGEST_FILE // 1024 // 1024} MiB, which no spec is")
+        raise fail(
+            "E0109", f"standard input is larger than {LARGEST_FILE // 1024 // 1024} MiB, which no spec is"
+        )
     try:
         return Source("<stdin>", data.decode("utf-8-sig").replace("\r\n", "\n"))
     except UnicodeDecodeError as error:

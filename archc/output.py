@@ -27,7 +27,9 @@ def guard(path: Path, force: bool = False) -> None:
                    helps=("another place: -o FILE_OR_FOLDER", "to write over it: --force"))  # fmt: skip
 
 
-def write_all(files: Mapping[Path, str], accept: Callable[[Path, str], None] = lambda path, text: None) -> None:
+def write_all(
+    files: Mapping[Path, str], accept: Callable[[Path, str], None] = lambda path, text: None
+) -> None:
     """Put every text in its place, after `accept` has seen what each file really holds; else none of them.
 
     `accept(path, text)` raises to refuse. A text is first written, in full, to a temporary file in the folder

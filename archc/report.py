@@ -241,7 +241,9 @@ def _wrap(text: str, width: int) -> list[str]:
     if measure(text) <= width:
         return [text] if text else []
     indent = " " * min(len(text) - len(text.lstrip()), width // 2)
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 class _Snippet:

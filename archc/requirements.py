@@ -11,7 +11,9 @@ from archc.periodic import Periodic, everything, members, periodic
 from archc.sizes import Size
 from archc.solve import Solution, narrowed
 
-RequirementKind = Literal["multiple", "minimum", "maximum", "residues", "finite", "except", "equal", "predicate"]
+RequirementKind = Literal[
+    "multiple", "minimum", "maximum", "residues", "finite", "except", "equal", "predicate"
+]
 # A set that needs longer lists than this is stated fact by fact.
 MAX_LISTED = 32
 MAX_RUNS = 8
@@ -83,7 +85,9 @@ class Requirement:
         return _residue_test(name, first, rest)
 
 
-def requirements(solution: Solution, symbols: Sequence[str], least: Mapping[str, int]) -> tuple[Requirement, ...]:
+def requirements(
+    solution: Solution, symbols: Sequence[str], least: Mapping[str, int]
+) -> tuple[Requirement, ...]:
     """All that a solution requires, in the order of `symbols`; together exact."""
     stated: list[Requirement] = []
     for name in symbols:
@@ -126,7 +130,9 @@ def _alone(name: str, start: int, given: Sequence[tuple[Fact, Periodic]]) -> lis
         "maximum": min((numbers for kind, numbers in stated if kind == "maximum"), default=()),
     }
     kept = [form for form in stated if bound.get(form[0], form[1]) == form[1]]
-    return [Requirement(kind, (name,), numbers, tuple(stated[kind, numbers])) for kind, numbers in kept] + rest
+    return [
+        Requirement(kind, (name,), numbers, tuple(stated[kind, numbers])) for kind, numbers in kept
+    ] + rest
 
 
 def _needed(given: Sequence[tuple[Fact, Periodic]], start: int) -> list[tuple[Fact, Periodic]]:

@@ -194,7 +194,9 @@ def decide(one: Fact, starts: Mapping[str, int], sets: Mapping[str, Sets]) -> bo
     return None
 
 
-def _by_residues(one: Fact, around: Bounds, starts: Mapping[str, int], sets: Mapping[str, Sets]) -> bool | None:
+def _by_residues(
+    one: Fact, around: Bounds, starts: Mapping[str, int], sets: Mapping[str, Sets]
+) -> bool | None:
     """Tries all combinations of residues, where the fact depends on those alone."""
     if one.by.constant is None or (one.kind != "divides" and not around.bounded):
         return None

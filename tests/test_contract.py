@@ -109,7 +109,9 @@ def obligations(names: str, depth: int) -> st.SearchStrategy[Obligation]:
     return st.one_of(
         st.builds(lambda a, b, g: demand("equal", a, b, *g), size, size, st.lists(guard, max_size=1)),
         st.builds(lambda a, b, g: demand("at_least", a, b, *g), size, size, st.lists(guard, max_size=1)),
-        st.builds(lambda a, n, g: demand("divides", a, n, *g), size, st.integers(1, 12), st.lists(guard, max_size=1)),
+        st.builds(
+            lambda a, n, g: demand("divides", a, n, *g), size, st.integers(1, 12), st.lists(guard, max_size=1)
+        ),
     )
 
 
@@ -210,7 +212,9 @@ def test_sets_against_sets(a: Periodic, b: Periodic, n: int) -> None:
     ],
 )
 def test_the_simplest_statement_is_made(given_obligations: list[Obligation], lines: list[str]) -> None:
-    symbols = [name for name in "HWN" if any(name in o.left.symbols | o.right.symbols for o in given_obligations)]
+    symbols = [
+        name for name in "HWN" if any(name in o.left.symbols | o.right.symbols for o in given_obligations)
+    ]
     contract = solve(symbols or ["H", "W"], given_obligations)
     assert sorted(contract.describe()) == sorted(lines)
     assert not contract.unproved and not contract.refused
@@ -237,7 +241,11 @@ def test_contradictions_are_found_whole(given_obligations: list[Obligation]) -> 
     bystanders = [divides(5, T), least(T, 10), equal(N, T)]
     contract = solve("HWTN", [*bystanders, *given_obligations, *bystanders])
     assert sorted(o.why for o in contract.refused) == sorted(o.why for o in given_obligations)
-    assert not contract.requirements and not contract.examples() and not contract.nearest(dict.fromkeys("HWTN", 1))
+    assert (
+        not contract.requirements
+        and not contract.examples()
+        and not contract.nearest(dict.fromkeys("HWTN", 1))
+    )
     assert not contract.admits(dict.fromkeys("HWTN", 10))
 
 

@@ -24,7 +24,9 @@ print(json.dumps([code, sorted(name for name in {heavy!r} if name in sys.modules
 def probe(*arguments: str) -> tuple[int, list[str]]:
     """The exit code of a command, and which heavy packages it imported."""
     script = PROBE.format(arguments=list(arguments), heavy=HEAVY)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=HERE)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=HERE
+    )
     assert done.returncode == 0, done.stderr
     code, imported = json.loads(done.stdout.splitlines()[-1])
     return code, imported
@@ -56,11 +58,15 @@ def test_compiling_needs_jinja2_and_nothing_else(tmp_path):
 
 def test_a_wrong_spec_imports_nothing_heavy_either(tmp_path):
     spec = tmp_path / "wrong.arch"
-    spec.write_text("model tiny() {\n    input x: [B, C=8, H, W]\n    output y = x |> gleu\n}\nnet = tiny()\n")
+    spec.write_text(
+        "model tiny() {\n    input x: [B, C=8, H, W]\n    output y = x |> gleu\n}\nnet = tiny()\n"
+    )
     assert probe("check", str(spec)) == (1, [])
 
 
 def test_the_package_itself_imports_no_part_of_the_compiler():
     script = "import sys, archc; print(sorted(name for name in sys.modules if name.startswith('archc.')))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=HERE)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=HERE
+    )
     assert done.stdout.strip() == str(["archc.diagnostics", "archc.source", "archc.version"])

@@ -16,9 +16,7 @@ from archc.source import Source
 
 PAGE = Path(__file__).parents[1] / "grammar" / "README.md"
 BLOCK = re.compile(r"^```arch( fails (E\d{4}))?\n(.*?)^```", re.S | re.M)
-EXAMPLES = [
-    pytest.param(m[3], m[2], id=f"{m[2] or 'works'}-{n}") for n, m in enumerate(BLOCK.finditer(PAGE.read_text()))
-]
+EXAMPLES = [pytest.param(m[3], m[2], id=f"{m[2] or 'works'}-{n}") for n, m in enumerate(BLOCK.finditer(PAGE.read_text()))]
 
 
 def codes(text: str) -> set[str]:

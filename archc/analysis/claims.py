@@ -197,7 +197,9 @@ class _Judge:
         except ArchError as error:
             (finding,) = error.diagnostics
             notes = (finding.label, *finding.notes) if finding.label else finding.notes
-            raise fail("E0502", "the model does not take inputs of these sizes", expr.span, notes=notes) from None
+            raise fail(
+                "E0502", "the model does not take inputs of these sizes", expr.span, notes=notes
+            ) from None
         cost = self.cost(sizes, options)
         if name == "receptive_field":
             return receptive_field(cost, expr)
@@ -266,7 +268,9 @@ def receptive_field(cost: Cost, expr: tree.Expr) -> Quantity:
 
     Raises ArchError E0502 where no result has positions.
     """
-    placed = [row for row in _flat(cost.rows) if any(a[0].isupper() and a not in ("B", "C") for a in row.axes)]
+    placed = [
+        row for row in _flat(cost.rows) if any(a[0].isupper() and a not in ("B", "C") for a in row.axes)
+    ]
     stages = [row for row in placed if row.kind == "stage"]
     chosen = next((row for row in reversed(stages or placed) if row.receptive), None)
     if chosen is None:

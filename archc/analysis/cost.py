@@ -213,14 +213,18 @@ class Counter:
             name = call.entry or call.op.name
             return Row(name, "op", call.op.name, axes, shape, part.figures, seen, len(copies), sets)
         template = call.template
-        views = {i.uid: known.get(v.uid, {}) for i, v in zip(template.inputs, values(call.inputs), strict=True)}
+        views = {
+            i.uid: known.get(v.uid, {}) for i, v in zip(template.inputs, values(call.inputs), strict=True)
+        }
         children = self.rows(template, part.inner, views)
         name, kind, what = call.entry or template.name, template.role, template.name
         if isinstance(part.step, Turn):
             name = _turn_name(copies)
             if part.step.loop.keyword == "stage":
                 kind = "stage"
-            elif kind == "turn" and len(children) == 1 and children[0].count == 1 and children[0].kind != "op":
+            elif (
+                kind == "turn" and len(children) == 1 and children[0].count == 1 and children[0].kind != "op"
+            ):
                 # A turn that is nothing but a block is shown as the block.
                 (only,) = children
                 kind, what, children = only.kind, only.what, only.children

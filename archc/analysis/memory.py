@@ -95,7 +95,9 @@ class Memory:
                     storage[value.uid] = places[place]
                 escaped = frozenset(places[place] for place in plan.saved if place in places)
                 hidden = sum(plan.bytes[place] for place in plan.saved if place not in places)
-                event = Event(reads, tuple(range(first, len(sizes))), escaped, plan.inside + hidden, call.template)
+                event = Event(
+                    reads, tuple(range(first, len(sizes))), escaped, plan.inside + hidden, call.template
+                )
             events.append(event)
             saved |= event.saves
             inside += event.noted
@@ -104,7 +106,9 @@ class Memory:
         inside += sum(sizes[s] for s in saved - visible)
         return Plan(len(template.inputs), tuple(sizes), tuple(events), results, visible, inside)
 
-    def _operation(self, apply: Apply, reads: tuple[int, ...], storage: dict[int, int], sizes: list[int]) -> Event:
+    def _operation(
+        self, apply: Apply, reads: tuple[int, ...], storage: dict[int, int], sizes: list[int]
+    ) -> Event:
         setting = self.setting
         types = [setting.operand(x) for x in apply.inputs]
         first = len(sizes)

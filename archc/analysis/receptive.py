@@ -90,7 +90,9 @@ class Flow:
                     _through(reach, outer, axis)
                     for (number, axis), reach in inner.items()
                     for outer in [
-                        _entering(given[number], call.template.inputs[number], list(values(call.inputs))[number])
+                        _entering(
+                            given[number], call.template.inputs[number], list(values(call.inputs))[number]
+                        )
                     ]
                 )
                 views[value.uid] = _renamed(self._union(parts, known), known, value)
@@ -107,8 +109,12 @@ class Flow:
             if not view:
                 continue
             given = xs if not isinstance(xs[place], tuple) else [*xs[:place], types[number], *xs[place + 1 :]]
-            moves = {axis.name: apply.op.reach(axis.name, place, given, ys) for axis in types[number].positions}
-            parts.append({key: None if r is None else _after(moves.get(r.axis), r) for key, r in view.items()})
+            moves = {
+                axis.name: apply.op.reach(axis.name, place, given, ys) for axis in types[number].positions
+            }
+            parts.append(
+                {key: None if r is None else _after(moves.get(r.axis), r) for key, r in view.items()}
+            )
         return self._union(parts, apply.outputs[0]) if parts else {}
 
     def _union(self, parts: Iterable[View], value: Value) -> View:

@@ -9,7 +9,7 @@ from typing import Any
 from archc.ir.dataflow import parts
 from archc.ir.graph import Branch, Template, Value
 from archc.ir.sym import evaluate, plain
-from archc.ir.types import Axis, Dim, TensorType
+from archc.ir.types import Dim, TensorType
 from archc.ops.base import Weight
 from archc.sizes import Size
 

@@ -20,7 +20,9 @@ FORMATS = ("text", "json", "csv", "markdown", "latex")
 _LOOPS = ("turn", "stage")
 
 
-def report(cost: Cost, per: str = "stage", format: str = "text", devices: Sequence[str] = tuple(DEVICES)) -> str:
+def report(
+    cost: Cost, per: str = "stage", format: str = "text", devices: Sequence[str] = tuple(DEVICES)
+) -> str:
     """The figures in one of `FORMATS`, in the detail of one of `LEVELS`, with a last newline.
 
     Raises KeyError for an unknown format, level or device.
@@ -168,7 +170,11 @@ def _summary(cost: Cost, times: dict[str, float]) -> list[str]:
         f"{scaled(f.kept_bytes, 'B')} kept in training",
         f"moved {scaled(f.moved_bytes, 'B')}, {_intensity(f.intensity) or '0'} FLOPs for each byte",
         f"other conventions: {', '.join(counts)}",
-        *([f"at least (roofline): {', '.join(f'{duration(t)} {name}' for name, t in times.items())}"] if times else []),
+        *(
+            [f"at least (roofline): {', '.join(f'{duration(t)} {name}' for name, t in times.items())}"]
+            if times
+            else []
+        ),
     ]
 
 

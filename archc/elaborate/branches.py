@@ -17,7 +17,7 @@ from archc.ir.graph import (
     Value,
 )
 from archc.ir.sym import Const, Scalar, Sym, apply, variables
-from archc.ir.types import Axis, Dim, TensorType
+from archc.ir.types import Dim, TensorType
 from archc.sizes import Size
 from archc.syntax import tree
 

@@ -18,7 +18,7 @@ from archc.elaborate.values import (
 )
 from archc.ir.graph import Call, ChildEntry, OpEntry, Relabel, Template, Value
 from archc.ir.sym import Scalar
-from archc.ir.types import Axis, Dim, TensorType
+from archc.ir.types import Dim, TensorType
 from archc.ops.base import Op, Weight
 from archc.source import Span
 from archc.syntax import tree

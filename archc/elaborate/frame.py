@@ -201,7 +201,9 @@ class Frame:
             if known.uid == outside.uid:
                 return inside
         name = "" if outside.name in self.called.values() else outside.name
-        inside = self.value(self.retyped.get(value.uid, outside.type), outside.span, self.called.get(value.uid, name))
+        inside = self.value(
+            self.retyped.get(value.uid, outside.type), outside.span, self.called.get(value.uid, name)
+        )
         self.inputs.append((outside, inside))
         return inside
 

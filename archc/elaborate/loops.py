@@ -26,7 +26,7 @@ from archc.ir.graph import (
     Value,
 )
 from archc.ir.sym import Apply, Const, Scalar, Sym, Var, apply, const, substitute
-from archc.ir.types import Axis, Dim, TensorType
+from archc.ir.types import Dim, TensorType
 from archc.syntax import tree
 
 

@@ -32,7 +32,7 @@ from archc.elaborate.values import (
 from archc.ir.graph import Template, Value
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Const, Scalar, Var, plain
-from archc.ir.types import Axis, Dim, TensorType
+from archc.ir.types import Dim, TensorType
 from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree

@@ -64,11 +64,15 @@ class AdaptivePool(Op):
     def saved(self, x: TensorType) -> str:
         return "index" if self.kind.value == "max" else ""
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         size, parts = xs[0][axis].size.constant or 1, ys[0][axis].size.constant or 1
         if size % parts == 0:
             return Reach(axis, size // parts, 0, size // parts - 1)
-        return Reach(axis, Fraction(size, parts), Fraction(1 - parts, parts), Fraction(size - 1, parts), exact=False)
+        return Reach(
+            axis, Fraction(size, parts), Fraction(1 - parts, parts), Fraction(size - 1, parts), exact=False
+        )
 
     def torch(self, code: Code, x: Operand) -> Operand:
         x = x.merged(code)

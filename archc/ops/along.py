@@ -31,7 +31,9 @@ class Along(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return xs[0].elements
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         return None if axis == self.axis else Reach(axis)
 
     def torch(self, code: Code, x: Operand) -> Operand:
@@ -104,7 +106,9 @@ class ArgMax(Along):
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         numeric(x, "`argmax`")
-        check.at_least(need(x, self.axis, "`argmax`").size, 1, f"`argmax` needs at least one element along {self.axis}")
+        check.at_least(
+            need(x, self.axis, "`argmax`").size, 1, f"`argmax` needs at least one element along {self.axis}"
+        )
         return (replace(x.without(self.axis), dtype="int"),)
 
     def torch(self, code: Code, x: Operand) -> Operand:

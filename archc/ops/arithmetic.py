@@ -248,7 +248,9 @@ class Extremum(Binary):
         return replace(xs[0], text=text, type=result_type(self, *xs), binding=ATOM)
 
 
-def _row(base: type[Binary], name: str, symbol: str, binding: int, meaning: Meaning, *examples: str) -> type[Binary]:
+def _row(
+    base: type[Binary], name: str, symbol: str, binding: int, meaning: Meaning, *examples: str
+) -> type[Binary]:
     """The operation of one symbol of the language, or of a function of two sides."""
     body = {
         "__doc__": f"`a {symbol} b`, broadcast by name.", "__module__": __name__, "name": name,

@@ -80,7 +80,9 @@ def whole(value: Scalar, name: str, least: int = 1) -> int:
     if number < least:
         raise OpError(f"`{name}` must be at least {least}, and is {number}", "E0213", argument=name)
     if number > LARGEST:
-        raise OpError(f"`{name}` must be at most {LARGEST}", "E0213", argument=name, label="this number is too large")
+        raise OpError(
+            f"`{name}` must be at most {LARGEST}", "E0213", argument=name, label="this number is too large"
+        )
     return number
 
 
@@ -94,7 +96,9 @@ def real(value: Scalar, name: str, low: float = -math.inf, high: float = math.in
             f" of at least {low:g}" if low > -math.inf else "",
             f" of at most {high:g}" if high < math.inf else "",
         )
-        raise OpError(f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name)
+        raise OpError(
+            f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name
+        )
     return number
 
 

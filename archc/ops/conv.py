@@ -86,7 +86,9 @@ class Conv(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements if self.bias.value else ZERO
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         for slide in self._slides:
             if slide.axis == axis:
                 return slide.seen(xs[0][axis].size.constant or 0)

@@ -63,7 +63,8 @@ class ConvTranspose(Op):
     def _grown(self) -> list[tuple[Slide, int, int]]:
         """Per axis the kernel, what is cut off at either side, and what is added at the end."""
         cuts, extras = (
-            sizes(v, len(self.on), name, 0) for v, name in ((self.pad, "pad"), (self.output_pad, "output_pad"))
+            sizes(v, len(self.on), name, 0)
+            for v, name in ((self.pad, "pad"), (self.output_pad, "output_pad"))
         )
         return [(w, cut.value, extra.value) for w, cut, extra in zip(self._slides, cuts, extras, strict=True)]
 
@@ -83,7 +84,9 @@ class ConvTranspose(Op):
                     help=f"it is at most {most} here",
                 )
             size = (x[slide.axis].size - 1) * slide.stride.value + slide.span - 2 * cut + extra
-            check.at_least(size, 1, f"something of {slide.axis} must be left when {cut} is cut off at both ends")
+            check.at_least(
+                size, 1, f"something of {slide.axis} must be left when {cut} is cut off at both ends"
+            )
             dims[slide.axis] = size
         return (x.resized(**dims),)
 
@@ -102,7 +105,9 @@ class ConvTranspose(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements if self.bias.value else ZERO
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         for slide, cut, _ in self._grown():
             if slide.axis == axis:
                 stride = slide.stride.value
@@ -152,7 +157,9 @@ class ConvTranspose(Op):
         lead, counts = data.shape[: len(ride)], data.shape[len(ride) + 1 :]
         data = data.unflatten(len(ride), (groups, -1)).flatten(-len(counts))
         weight = run.weight("weight").unflatten(0, (groups, -1))
-        full = [(n - 1) * w.stride.value + w.span + extra for n, (w, _, extra) in zip(counts, grown, strict=True)]
+        full = [
+            (n - 1) * w.stride.value + w.span + extra for n, (w, _, extra) in zip(counts, grown, strict=True)
+        ]
         total = data.new_zeros((*lead, self.out.value, *full))
         for tap in run.indices([w.kernel.value for w, _, _ in grown]):
             part = run.torch.einsum("...gip,gio->...gop", data, weight[(..., *tap)])

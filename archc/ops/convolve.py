@@ -58,17 +58,27 @@ class Convolve(Op):
         wanted = inner.size * groups
         if wanted.constant is not None and channels.size.constant is not None and wanted != channels.size:
             has = f"C={inner.size}" + (f", times {groups} groups" if groups > 1 else "")
-            raise OpError(f"the channels do not match: C of `x` is {channels.size}, and the kernels have {has}")
+            raise OpError(
+                f"the channels do not match: C of `x` is {channels.size}, and the kernels have {has}"
+            )
         check.equal(channels.size, wanted, "the kernels of `convolve` have the channels of `x`")
         if out.size.constant is not None and out.size.constant % groups:
-            raise OpError(f"{groups} groups do not divide {out.size} output channels", "E0321", argument="groups")
-        check.divides(Size.of(groups), out.size, "the groups of `convolve` divide the output channels", "E0321")
+            raise OpError(
+                f"{groups} groups do not divide {out.size} output channels", "E0321", argument="groups"
+            )
+        check.divides(
+            Size.of(groups), out.size, "the groups of `convolve` divide the output channels", "E0321"
+        )
         strides, pads = self._steps(len(x.positions))
         dims: dict[str, Dim | Size | int] = {"C": out.dim}
         for axis, kernel, stride, pad in zip(x.positions, self._kernel(w), strides, pads, strict=True):
             padded = axis.size + 2 * pad
-            check.at_least(kernel.size, 1, f"the kernel of `convolve` has at least one element along {kernel.name}")
-            why = f"the kernel {kernel.name} must fit into {axis.name}" + (f", padded by {pad}" if pad else "")
+            check.at_least(
+                kernel.size, 1, f"the kernel of `convolve` has at least one element along {kernel.name}"
+            )
+            why = f"the kernel {kernel.name} must fit into {axis.name}" + (
+                f", padded by {pad}" if pad else ""
+            )
             check.at_least(padded, kernel.size, why)
             dims[axis.name] = (padded - kernel.size) // stride + 1
         return (x.resized(**dims),)
@@ -94,7 +104,9 @@ class Convolve(Op):
                 help='rename the positions that became kernels: `rename(w, H="kh", W="kw")`',
             )
         if "B" in w:
-            check.equal(need(x, "B", "`convolve`").size, w["B"].size, "every sample of `convolve` has its own kernels")
+            check.equal(
+                need(x, "B", "`convolve`").size, w["B"].size, "every sample of `convolve` has its own kernels"
+            )
 
     def _steps(self, count: int) -> tuple[list[int], list[int]]:
         strides, pads = sizes(self.stride, count, "stride"), sizes(self.pad, count, "pad", 0)
@@ -114,10 +126,14 @@ class Convolve(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ZERO
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         x, w = xs
         slides = self._slides([a.name for a in x.positions], [a.size.constant or 1 for a in self._kernel(w)])
-        return next((slide.seen(x[axis].size.constant or 0) for slide in slides if slide.axis == axis), Reach(axis))
+        return next(
+            (slide.seen(x[axis].size.constant or 0) for slide in slides if slide.axis == axis), Reach(axis)
+        )
 
     # ---- PyTorch
 

@@ -150,7 +150,9 @@ def _joint_order(orders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     for order in orders:
         for name in order:
             if name not in joint:
-                joint.insert(joint.index("@queries") if name == "@groups" else joint.index("@groups") + 1, name)
+                joint.insert(
+                    joint.index("@queries") if name == "@groups" else joint.index("@groups") + 1, name
+                )
     return tuple(joint)
 
 

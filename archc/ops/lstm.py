@@ -64,7 +64,9 @@ class Lstm(Op):
             )
         whole(self.size, "size")
         if whole(self.layers, "layers") > 1024:
-            raise OpError(f"`layers` is {self.layers.value}, and at most 1024 are made", "E0213", argument="layers")
+            raise OpError(
+                f"`layers` is {self.layers.value}, and at most 1024 are made", "E0213", argument="layers"
+            )
         check.at_least(x.positions[0].size, 1, "`lstm` needs at least one step")
         return (x.resized(C=self._width()),)
 
@@ -104,7 +106,9 @@ class Lstm(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return self._steps(xs[0]) * (21 * self.size.value * self.layers.value * self._directions)
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         return None
 
     # ---- PyTorch
@@ -125,11 +129,15 @@ class Lstm(Op):
         if not code.functional:
             return Operand(f"{code.child}({given})[0]{unfold}", result, x.order)
         rows = bound(code, Operand(given, x.type, x.order), "rows")
-        layers = code.number(self.layers) if self._directions == 1 else str(self._directions * self.layers.value)
+        layers = (
+            code.number(self.layers) if self._directions == 1 else str(self._directions * self.layers.value)
+        )
         start = code.let(f"{rows}.new_zeros({layers}, {rows}.shape[0], {code.number(self.size)})", "start")
         names = ", ".join(code.weight(weight.name) for weight in self.weights(x.type))
         tail = f"True, {code.number(self.layers)}, 0.0, self.training, {code.number(self.both)}, True"
-        return Operand(f"torch.lstm({rows}, ({start}, {start}), [{names}], {tail})[0]{unfold}", result, x.order)
+        return Operand(
+            f"torch.lstm({rows}, ({start}, {start}), [{names}], {tail})[0]{unfold}", result, x.order
+        )
 
     # ---- meaning
 

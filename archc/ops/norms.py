@@ -110,7 +110,9 @@ class BatchNorm(Norm):
         if code.functional:
             names = ["running_mean", "running_var", *(("weight", "bias") if self.affine else ())]
             numbers = options(code, ("momentum", self.momentum, 0.1), ("eps", self.eps, 1e-5))
-            text = call("F.batch_norm", given, [code.weight(n) for n in names], "training=self.training", numbers)
+            text = call(
+                "F.batch_norm", given, [code.weight(n) for n in names], "training=self.training", numbers
+            )
         else:
             text = call(code.child, given)
         return Operand(text + unfold, x.type, x.order)
@@ -174,7 +176,9 @@ class LayerNorm(Norm):
             fixed(x, name, f"`{self.name}`")
         return (x,)
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         return None if axis in self.axis else Reach(axis)
 
     def _shape(self, code: Code, x: TensorType) -> list[str]:
@@ -265,7 +269,9 @@ class GroupNorm(Norm):
         numbers = options(code, ("eps", self.eps, 1e-5))
         return call("nn.GroupNorm", code.number(self.groups), code.number(x[self.axis].dim), numbers)
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         return None  # the statistics are those of all positions
 
     def _ride(self, x: TensorType, names: Sequence[str]) -> tuple[str, ...]:
@@ -286,7 +292,9 @@ class GroupNorm(Norm):
         return Operand(text + unfold, x.type, x.order)
 
     def reference(self, run: Run, x: Named) -> Named:
-        ride = tuple(name for name in x.names if name != self.axis and not (name[0].isupper() and name not in "BC"))
+        ride = tuple(
+            name for name in x.names if name != self.axis and not (name[0].isupper() and name not in "BC")
+        )
         names = (*ride, self.axis, *(name for name in x.names if name not in (*ride, self.axis)))
         data = x.to(names)
         rows = data.reshape(*data.shape[: len(ride)], self.groups.value, -1)

@@ -41,7 +41,9 @@ class Pool(Op):
         dims: dict[str, Size] = {}
         for slide in slides:
             if slide.pad is None and ceil:
-                raise OpError('`pad="tf"` rounds up already', "E0213", argument="ceil", help="leave `ceil` out")
+                raise OpError(
+                    '`pad="tf"` rounds up already', "E0213", argument="ceil", help="leave `ceil` out"
+                )
             if slide.pad is not None and slide.pad.value > slide.span // 2:
                 raise OpError(
                     f"`pad` is {slide.pad.value}, more than half of the kernel (it spans {slide.span})",
@@ -55,7 +57,9 @@ class Pool(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements * math.prod(slide.kernel.value for slide in self.slides())
 
-    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+    def reach(
+        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
+    ) -> Reach | None:
         size = xs[0][axis].size.constant or 0
         return next((slide.seen(size) for slide in self.slides() if slide.axis == axis), Reach(axis))
 
@@ -72,7 +76,9 @@ class Pool(Op):
         stride = [w.stride for w in slides]
         strides = [] if stride == [w.kernel for w in slides] else [f"stride={each(code, stride)}"]
         numbers = [*strides, *options(code, ("padding", pads(slides), 0)), *extra]
-        text = call(f"F.{self.function}{len(slides)}d", given, each(code, [w.kernel for w in slides]), numbers)
+        text = call(
+            f"F.{self.function}{len(slides)}d", given, each(code, [w.kernel for w in slides]), numbers
+        )
         return text, unfold, x.order
 
 
@@ -133,7 +139,9 @@ class MaxPool(Pool):
         return y, replace(y, dtype="int")
 
     def torch(self, code: Code, x: Operand) -> Operand | tuple[Operand, ...]:
-        extra = options(code, ("dilation", [w.dilation for w in self.slides()], 1), ("ceil_mode", self.ceil, False))
+        extra = options(
+            code, ("dilation", [w.dilation for w in self.slides()], 1), ("ceil_mode", self.ceil, False)
+        )
         if self.index.value:
             extra.append("return_indices=True")
         text, unfold, order = self.pooled(code, x, extra)
@@ -161,7 +169,9 @@ class MaxPool(Pool):
         for (_, piece), (_, at) in zip(*rows, strict=True):
             better = (piece > best) | (where < 0)
             best, where = run.torch.where(better, piece, best), run.torch.where(better, at, where)
-        return (run.named(best, order), run.named(where, order)) if self.index.value else run.named(best, order)
+        return (
+            (run.named(best, order), run.named(where, order)) if self.index.value else run.named(best, order)
+        )
 
 
 @dataclass(frozen=True)
@@ -220,5 +230,7 @@ class AvgPool(Pool):
         counted = float(self.count_pad.value or slides[0].pad is None)
         # What counts is averaged beside the data; what `ceil` adds beyond the padding never counts.
         ones = frame(run, data.new_ones(sizes), slides, counted, self.ceil.value, beyond=0)
-        total = sum(piece for _, piece in taps(run, frame(run, data, slides, 0, self.ceil.value), slides, steps))
+        total = sum(
+            piece for _, piece in taps(run, frame(run, data, slides, 0, self.ceil.value), slides, steps)
+        )
         return run.named(total / sum(piece for _, piece in taps(run, ones, slides, steps)), order)

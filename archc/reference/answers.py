@@ -191,9 +191,13 @@ def answer_weights(program: Program, answers: Answers) -> dict[str, Any]:
 
     placed = place(program, answers)
     mine = tuple(p for p in placed.placements if not answers.kept & set(p.keys))
-    tensors = {key: torch.from_numpy(tensor_values(key, answers.tensors[key])) for p in mine for key in p.keys}
+    tensors = {
+        key: torch.from_numpy(tensor_values(key, answers.tensors[key])) for p in mine for key in p.keys
+    }
     filled = fill_weights(Plan(mine, placed.dropped, placed.missing, placed.warnings), tensors)
-    return filled | {key: torch.zeros((), dtype=torch.int64) for key in placed.missing if key.endswith(COUNTER)}
+    return filled | {
+        key: torch.zeros((), dtype=torch.int64) for key in placed.missing if key.endswith(COUNTER)
+    }
 
 
 def answer_inputs(program: Program, case: Case) -> dict[str, Any]:
@@ -220,7 +224,9 @@ def answer_inputs(program: Program, case: Case) -> dict[str, Any]:
         else:
             values = np.asarray(recorded.values).reshape(recorded.shape)
         dtype = {"float": np.float64, "int": np.int64, "bool": np.bool_}[item.value.type.dtype]
-        given[item.name] = torch.from_numpy(values.astype(dtype).reshape(_with_batch(recorded, item, program)))
+        given[item.name] = torch.from_numpy(
+            values.astype(dtype).reshape(_with_batch(recorded, item, program))
+        )
     return given
 
 
@@ -275,7 +281,9 @@ def _distance(name: str, tensor: Any, recorded: RecordedOutput, program: Program
 
     shape = tuple(tensor.shape)
     if shape not in (recorded.shape, (1, *recorded.shape)) and (1, *shape) != recorded.shape:
-        raise fail("E0624", f"`{name}` is {list(shape)}, and {list(recorded.shape)} is recorded for it", program.span)
+        raise fail(
+            "E0624", f"`{name}` is {list(shape)}, and {list(recorded.shape)} is recorded for it", program.span
+        )
     flat = tensor.detach().to(device="cpu", dtype=torch.float64).reshape(-1)
     ours = flat[torch.tensor(recorded.positions, dtype=torch.int64)]
     gap = (ours - torch.tensor(recorded.values, dtype=torch.float64)).abs()

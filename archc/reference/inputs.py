@@ -53,7 +53,9 @@ def _axes(item: Input, shape: tuple[int, ...]) -> tuple[Axis, ...]:
     return axes
 
 
-def convert_inputs(program: Program, wanted: Sequence[Input], inputs: Mapping[str, Any], torch: Any) -> dict[str, Any]:
+def convert_inputs(
+    program: Program, wanted: Sequence[Input], inputs: Mapping[str, Any], torch: Any
+) -> dict[str, Any]:
     """The inputs in the dtypes of their types. Raises ArchError E0621 for missing and unknown ones."""
     names = [item.name for item in wanted]
     for name in inputs:

@@ -54,7 +54,9 @@ def run(
     else:
         methods = {point.name: point.template for point in program.entry_points}
         if entry not in methods:
-            raise fail("E0621", f"`{program.name}` has no entry `{entry}`", helps=did_you_mean(entry, methods))
+            raise fail(
+                "E0621", f"`{program.name}` has no entry `{entry}`", helps=did_you_mean(entry, methods)
+            )
         template = methods[entry]
         wanted = tuple(Input(value.name, value) for value in template.inputs)
     import torch

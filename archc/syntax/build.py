@@ -88,7 +88,9 @@ class _Builder:
         for parameter in _parts(part, "parameters"):
             name, type_, *default = parameter.children
             value = self.expr(default[0], depth + 1) if default else None
-            found.append(tree.Parameter(str(name), self.type(type_, depth + 1), value, span=self.span(parameter)))
+            found.append(
+                tree.Parameter(str(name), self.type(type_, depth + 1), value, span=self.span(parameter))
+            )
         return tuple(found)
 
     def results(self, part: Tree[Token], depth: int) -> tuple[tree.TypeDecl, ...]:

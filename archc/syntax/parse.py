@@ -51,7 +51,9 @@ def _parser() -> Lark:
             return lark.Lark.load(file)
     except Exception:
         pass  # absent, unreadable, cut short: it is only a cache
-    parser = lark.Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True, maybe_placeholders=False)
+    parser = lark.Lark(
+        grammar, parser="lalr", lexer="contextual", propagate_positions=True, maybe_placeholders=False
+    )
     _store(parser, stored)
     return parser
 

@@ -58,7 +58,9 @@ class Pattern:
     @property
     def names(self) -> frozenset[str]:
         """The numbers it names or reads."""
-        return frozenset(name for part in self.parts if isinstance(part, Number) for name in variables(part.sym))
+        return frozenset(
+            name for part in self.parts if isinstance(part, Number) for name in variables(part.sym)
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def source_pattern(text: str) -> Pattern:
     pattern = _pattern(text)
     for part in pattern.parts:
         if isinstance(part, Number) and not isinstance(part.sym, Var):
-            raise PatternError(f"on the left of `->` braces hold one name, and `{text}` has arithmetic in them")
+            raise PatternError(
+                f"on the left of `->` braces hold one name, and `{text}` has arithmetic in them"
+            )
     for left, right in zip(pattern.parts, pattern.parts[1:], strict=False):
         if type(left) is type(right):
             raise PatternError(f"`{text}`: two stars or two numbers in a row have no boundary between them")

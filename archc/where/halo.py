@@ -76,7 +76,8 @@ class Halo(Blocks):
 
     def keyed(self, q: Sequence[Axis]) -> tuple[Axis, ...]:
         return tuple(
-            axis if ratio == 1 else axis.sized(axis.dim * ratio) for axis, ratio in zip(q, self._ratios(q), strict=True)
+            axis if ratio == 1 else axis.sized(axis.dim * ratio)
+            for axis, ratio in zip(q, self._ratios(q), strict=True)
         )
 
     def check(self, check: Check, at: Places) -> None:

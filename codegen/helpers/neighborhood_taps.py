@@ -2,7 +2,9 @@ import torch
 from torch import Tensor
 
 
-def neighborhood_taps(n: int, size: int, dilation: int, device: torch.device, edge: str = "none") -> Tensor:
+def neighborhood_taps(
+    n: int, size: int, dilation: int, device: torch.device, edge: str = "none"
+) -> Tensor:
     """The neighbours of every position of an axis: [position, tap]."""
     i, u = torch.arange(n, device=device)[:, None], torch.arange(size, device=device)
     if edge == "shift":

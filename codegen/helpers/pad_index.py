@@ -2,7 +2,9 @@ import torch
 from torch import Tensor
 
 
-def pad_index(n: int, before: int, behind: int, mode: str, device: torch.device) -> Tensor:
+def pad_index(
+    n: int, before: int, behind: int, mode: str, device: torch.device
+) -> Tensor:
     """The places that a padded axis takes its values from."""
     i = torch.arange(-before, n + behind, device=device)
     if mode == "circular":

@@ -47,7 +47,9 @@ def _define_recur() -> None:
         return product.sum_to_size(decay.shape).to(decay.dtype), g, None, None
 
     schema = "(Tensor decay, Tensor update, int dim, bool reverse) -> Tensor"
-    op = torch.library.custom_op("archc::recur", forward, mutates_args=(), schema=schema)
+    op = torch.library.custom_op(
+        "archc::recur", forward, mutates_args=(), schema=schema
+    )
     op.register_fake(fake)
     op.register_autograd(backward, setup_context=setup)
 

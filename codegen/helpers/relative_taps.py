@@ -1,7 +1,9 @@
 from torch import Tensor
 
 
-def relative_taps(table: Tensor, offsets: list[Tensor], centre: int | None = None) -> Tensor:
+def relative_taps(
+    table: Tensor, offsets: list[Tensor], centre: int | None = None
+) -> Tensor:
     """Read a table of offsets, (..., dy, dx), at the offsets [query, tap] of each axis:
     (..., queries of y, queries of x, tap). Offset 0 is the middle, or `centre`.
     """

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 
-def seam_sides(sizes: Sequence[int], shifts: Sequence[int], device: torch.device) -> Tensor:
+def seam_sides(
+    sizes: Sequence[int], shifts: Sequence[int], device: torch.device
+) -> Tensor:
     """Number the parts into which rolling a map by `shifts` cuts it: (H, W, 1)."""
     n = len(sizes)
     sides = torch.zeros(1, dtype=torch.long, device=device)

@@ -3,7 +3,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 
-def windowed_order(outer: Tensor, inner: Tensor, grid: Sequence[int], window: tuple[int, ...]) -> Tensor:
+def windowed_order(
+    outer: Tensor, inner: Tensor, grid: Sequence[int], window: tuple[int, ...]
+) -> Tensor:
     """An order over windows, and another inside each, as positions of the map."""
     order = outer.new_zeros((outer.shape[0], inner.shape[0]))
     stride, above, below = 1, 1, 1

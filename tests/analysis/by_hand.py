@@ -92,7 +92,9 @@ class Builder:
             SPAN,
         )
 
-    def program(self, *outputs: Value, symbols: tuple[str, ...] = ("B", "H", "W"), when: str | None = None) -> Program:
+    def program(
+        self, *outputs: Value, symbols: tuple[str, ...] = ("B", "H", "W"), when: str | None = None
+    ) -> Program:
         """The finished model; the last output exists only where `when` says."""
         last = len(outputs) - 1
         return Program(

@@ -64,7 +64,8 @@ def test_results_change_only_with_what_they_see(name, example):
     views = flow.through(built.root, begin)
     weights = seeded_weights(built)
     given = {
-        i.name: draw(i.value.type.dtype, [a.size.evaluate(sizes) for a in i.value.type.axes]) for i in built.inputs
+        i.name: draw(i.value.type.dtype, [a.size.evaluate(sizes) for a in i.value.type.axes])
+        for i in built.inputs
     }
     results = [v for o in built.outputs for v in (o.value if isinstance(o.value, tuple) else (o.value,))]
 
@@ -81,7 +82,9 @@ def test_results_change_only_with_what_they_see(name, example):
             for at in sorted({0, length // 2, length - 1}):
                 changed = given[item.name].clone()
                 changed.select(place, at).copy_(other(changed.select(place, at)))
-                for value, old, new in zip(results, before, outputs({**given, item.name: changed}), strict=True):
+                for value, old, new in zip(
+                    results, before, outputs({**given, item.name: changed}), strict=True
+                ):
                     view = views[value.uid]
                     differs = ~torch.isclose(old, new, rtol=1e-9, atol=1e-12, equal_nan=True)
                     if (number, axis.name) not in view:

@@ -107,7 +107,9 @@ def test_claims_that_cannot_be_evaluated(text, message, help):
 
 
 def test_sizes_that_are_refused():
-    need = Obligation("divides", Size.symbol("H"), Size.of(32), None, "a window of 32 needs H to be a multiple of 32")
+    need = Obligation(
+        "divides", Size.symbol("H"), Size.of(32), None, "a window of 32 needs H to be a multiple of 32"
+    )
     assert found("admits(x=64)", obligations=(need,)) == []
     assert found("not admits(x=33)", obligations=(need,)) == []
     (diagnostic,) = found("admits(x=33)", obligations=(need,))

@@ -51,6 +51,11 @@ def test_the_text_is_the_same_however_values_are_numbered():
     text = print_program(net())
     assert text == print_program(net())
     assert text.startswith("program net of net  # test.arch:1\n")
-    assert "  %4: [B, C=8, H=ceil(H / 4), W=ceil(W / 4)] = conv(%3, out=8, kernel=1, pad=0, on=[H, W]) with fc2" in text
-    assert "    %9: [B, C=8, H=ceil(H / 4), W=ceil(W / 4)] = layer#0(%8) with blocks.1  # test.arch:1\n" in text
+    assert (
+        "  %4: [B, C=8, H=ceil(H / 4), W=ceil(W / 4)] = conv(%3, out=8, kernel=1, pad=0, on=[H, W]) with fc2"
+        in text
+    )
+    assert (
+        "    %9: [B, C=8, H=ceil(H / 4), W=ceil(W / 4)] = layer#0(%8) with blocks.1  # test.arch:1\n" in text
+    )
     assert text.count("block layer#0") == 1

@@ -32,7 +32,10 @@ def test_every_form_is_the_same_each_time(cost, per, format):
 def test_json_has_exact_integers_and_the_breakdown(cost):
     data = json.loads(report(cost, "op", "json"))
     assert (data["params"], data["macs"], data["flops"]) == (5234, 321104, 2 * 321104 + 13322)
-    assert all(type(data[key]) is int for key in ("params", "buffers", "macs", "flops", "weight_bytes", "bytes_moved"))
+    assert all(
+        type(data[key]) is int
+        for key in ("params", "buffers", "macs", "flops", "weight_bytes", "bytes_moved")
+    )
     assert sum(row["macs"] * row["count"] for row in data["breakdown"]) == data["macs"]
     assert sum(row["params"] * row["weight_sets"] for row in data["breakdown"]) == data["params"]
     blocks = data["breakdown"][1]

@@ -55,7 +55,11 @@ class FakeCheck:
     stated: list[tuple[str, Size, Size, str]] = field(default_factory=list)
 
     def _state(self, kind: str, left: Size, right: Size, code: str, holds: Any) -> None:
-        if left.constant is not None and right.constant is not None and not holds(left.constant, right.constant):
+        if (
+            left.constant is not None
+            and right.constant is not None
+            and not holds(left.constant, right.constant)
+        ):
             raise OpError(f"{kind} {left} {right}", code)
         self.stated.append((kind, left, right, code))
 
@@ -183,7 +187,9 @@ def trial(op: Op, *texts: str, sizes: dict[str, int] | None = None, functional: 
     return Trial(results, meaning, emitted, text, constructor)
 
 
-def agree(op: Op, *texts: str, sizes: dict[str, int] | None = None, data: list[Tensor] | None = None) -> Trial:
+def agree(
+    op: Op, *texts: str, sizes: dict[str, int] | None = None, data: list[Tensor] | None = None
+) -> Trial:
     """Holds the emitted text (with and without a module, in several layouts) to the meaning and the types."""
     torch.manual_seed(0)
     first = None
@@ -197,7 +203,9 @@ def agree(op: Op, *texts: str, sizes: dict[str, int] | None = None, data: list[T
                 assert tuple(got.shape) == shape, (type, got.shape, result.text)
                 kind = {"float": torch.float64, "int": torch.int64, "bool": torch.bool}[type.dtype]
                 assert meant.dtype == kind, (meant.dtype, type)
-                assert (got.dtype.is_floating_point and type.dtype == "float") or got.dtype == kind, result.text
+                assert (got.dtype.is_floating_point and type.dtype == "float") or got.dtype == kind, (
+                    result.text
+                )
                 torch.testing.assert_close(
                     got.to(kind), meant, rtol=1e-7, atol=1e-7, msg=lambda m, t=result.text: f"{t}\n{m}"
                 )

@@ -116,7 +116,8 @@ def test_nothing_but_refusals(op):
         for p in parameters(op):
             if p.kind == "sizes":
                 given[p.name] = {
-                    axis: value("any") for axis in pick.sample(["H", "W", "C", "Q", "self"], pick.randint(0, 2))
+                    axis: value("any")
+                    for axis in pick.sample(["H", "W", "C", "Q", "self"], pick.randint(0, 2))
                 }
             elif p.required or pick.random() < 0.6:
                 given[p.name] = value(p.kind)

@@ -98,7 +98,9 @@ def test_broadcasting_is_written_as_one_would():
 
 def test_broadcasting_refuses():
     plus = made(OPERATORS["+"])
-    assert "only the left has N, only the right M" in refused("E0301", plus, "[B, N, C=4]", "[B, M, C=4]").label
+    assert (
+        "only the left has N, only the right M" in refused("E0301", plus, "[B, N, C=4]", "[B, M, C=4]").label
+    )
     error = refused("E0301", plus, "[B, C=64]", "[B, C=128]")
     assert "64" in error.message and "128" in error.message and "C" in error.message
     assert "stretch" in refused("E0331", plus, "[B, H=1]", "[B, H=5]").help
@@ -185,7 +187,9 @@ def test_different_forms_meet_in_the_order_of_the_type():
     other = ("[B, heads=2, N, tap=3]", ("B", "heads", "@queries", "@groups", "tap"), Thirds())
     assert formed(made(OPERATORS["+"]), SCORES, other).where == Thirds()
     strange = Operand("b", typed(SCORES[0]), SCORES[1], where=Thirds(of="grids"))
-    result = made(OPERATORS["+"]).torch(FakeCode(), Operand("a", typed(SCORES[0]), SCORES[1], where=Thirds()), strange)
+    result = made(OPERATORS["+"]).torch(
+        FakeCode(), Operand("a", typed(SCORES[0]), SCORES[1], where=Thirds()), strange
+    )
     assert result.where is None
 
 

@@ -61,7 +61,10 @@ def test_conv_is_written_as_one_would():
     assert text(kernel=3).constructor == "nn.Conv2d(4, 8, 3, padding=1)"
     assert text(kernel=1, bias=False).constructor == "nn.Conv2d(4, 8, 1, bias=False)"
     assert text(kernel=[3, 5]).constructor == "nn.Conv2d(4, 8, (3, 5), padding=(1, 2))"
-    assert text(kernel=3, groups=4, dilation=2).constructor == "nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4)"
+    assert (
+        text(kernel=3, groups=4, dilation=2).constructor
+        == "nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4)"
+    )
     assert text(kernel=3).text == "self.op(a)"
     assert text(kernel=3, stride=2, pad="tf").text == "self.op(pad_same(a, (3, 3), (2, 2)))"
 
@@ -143,16 +146,12 @@ def test_receptive_windows():
         -1,
         1,
     )
-    assert window(made(Conv, out=8, kernel=3, stride=2, pad="tf", on=HW), "[C=4, H=8, W=8]", "[C=8, H=4, W=4]") == (
-        2,
-        0,
-        2,
-    )
-    assert window(made(ConvTranspose, out=8, kernel=2, stride=2, on=HW), "[C=4, H=4, W=4]", "[C=8, H=8, W=8]") == (
-        0.5,
-        -0.5,
-        0,
-    )
+    assert window(
+        made(Conv, out=8, kernel=3, stride=2, pad="tf", on=HW), "[C=4, H=8, W=8]", "[C=8, H=4, W=4]"
+    ) == (2, 0, 2)
+    assert window(
+        made(ConvTranspose, out=8, kernel=2, stride=2, on=HW), "[C=4, H=4, W=4]", "[C=8, H=8, W=8]"
+    ) == (0.5, -0.5, 0)
     assert window(made(MaxPool, kernel=3, stride=2, pad=1, on=HW), "[C=4, H=8, W=8]", "[C=4, H=4, W=4]") == (
         2,
         -1,

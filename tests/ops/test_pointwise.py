@@ -25,7 +25,9 @@ def test_pointwise_functions(name):
 
 @pytest.mark.parametrize("name", ["log", "sqrt"])
 def test_pointwise_functions_of_positive_numbers(name):
-    agree(made(getattr(pointwise, name.title())), TOKENS, data=[torch.rand(2, 7, 4, dtype=torch.float64) + 0.1])
+    agree(
+        made(getattr(pointwise, name.title())), TOKENS, data=[torch.rand(2, 7, 4, dtype=torch.float64) + 0.1]
+    )
 
 
 def test_gelu_and_clamp():

@@ -266,7 +266,9 @@ def test_seeded_weights_are_the_rule_on_the_modules_own_keys() -> None:
 def test_every_recorded_file_can_be_read(path: Path) -> None:
     answers = read_answers(path)
     assert answers.tensors and answers.cases
-    assert all(case.outputs and len(output.positions) > 1 for case in answers.cases for output in case.outputs)
+    assert all(
+        case.outputs and len(output.positions) > 1 for case in answers.cases for output in case.outputs
+    )
 
 
 def variants() -> list[tuple[str, str]]:

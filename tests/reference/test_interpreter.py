@@ -319,6 +319,8 @@ def test_an_operation_whose_meaning_has_another_shape_than_its_type_is_a_defect(
     x = built.inputs[0].value
     made = Value(10**6, x.type, x.span)
     body = (Apply(Liar(), (x,), (made,), x.span),)
-    broken = replace(built, root=replace(built.root, body=body), outputs=(replace(built.outputs[0], value=made),))
+    broken = replace(
+        built, root=replace(built.root, body=body), outputs=(replace(built.outputs[0], value=made),)
+    )
     with pytest.raises(AssertionError):
         run(broken, {}, {"x": draw(2, 4)})

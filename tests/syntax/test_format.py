@@ -339,7 +339,9 @@ def scattered(text: str, rng: random.Random) -> str:
         if kind == "blank":
             word = " " * rng.choice([1, 1, 2, 5])
         elif kind == "newline":
-            word = rng.choice(["\n", "\n", "  \n\n\n", f"  # c{rng.random()}\n", f"\n# own {rng.random()}\n\n"])
+            word = rng.choice(
+                ["\n", "\n", "  \n\n\n", f"  # c{rng.random()}\n", f"\n# own {rng.random()}\n\n"]
+            )
         elif free and rng.random() < 0.08:
             out.append(rng.choice(["\n", f"# in {rng.random()}\n", f"\n  # in {rng.random()}\n", "  "]))
         out.append(word)
@@ -364,7 +366,9 @@ def test_blanks_and_comments_change_no_meaning(name: str, seed: int) -> None:
 def test_blanks_within_lines_change_nothing(name: str, seed: int) -> None:
     rng = random.Random(seed)
     words = [token.group() for token in SCAN.finditer(ALL[name])]
-    spaced = "".join(" " * rng.randint(1, 4) if word.isspace() and "\n" not in word else word for word in words)
+    spaced = "".join(
+        " " * rng.randint(1, 4) if word.isspace() and "\n" not in word else word for word in words
+    )
     assert formatted(spaced) == formatted(ALL[name])
 
 
@@ -375,7 +379,9 @@ leaves = st.one_of(names, st.sampled_from(["1", "26.6M", "1e-5", '"C=(a b) -> a 
 def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     several = st.lists(inner, min_size=1, max_size=6)
     simple = inner.map(lambda text: f"({text})")
-    arithmetic = st.tuples(simple, st.sampled_from("+ - * / // ** & and or == <".split()), simple).map(" ".join)
+    arithmetic = st.tuples(simple, st.sampled_from("+ - * / // ** & and or == <".split()), simple).map(
+        " ".join
+    )
     steps = st.lists(st.tuples(names, names, several), min_size=1, max_size=6)
     pipeline = st.tuples(simple, steps).map(
         lambda p: p[0] + "".join(f" |> {a}: {b}({', '.join(c)})" for a, b, c in p[1])

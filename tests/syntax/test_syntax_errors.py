@@ -134,7 +134,9 @@ def test_brackets_never_closed() -> None:
     text = "model m() {\n    y = f(a,\n        b\n    z = 3\n}\n"
     diagnostic = only(text)
     assert (diagnostic.code, diagnostic.message) == ("E0102", "`(` is never closed")
-    assert str(diagnostic.span) == "test:3:9"  # behind `b`: the next line is indented as the line of the bracket
+    assert (
+        str(diagnostic.span) == "test:3:9"
+    )  # behind `b`: the next line is indented as the line of the bracket
     assert diagnostic.label == "expected `)` after this"
     assert [str(label.span) for label in diagnostic.related] == ["test:2:10"]
 
@@ -302,7 +304,9 @@ def damaged(text: str, rng: random.Random) -> str:
         elif change == 2:
             words[at] = rng.choice(words)
         else:
-            words.insert(at, rng.choice(["'", "!", "}", "(", '"', "\\", "é", "for", "3x", "\x00", "**", ":", "|>"]))
+            words.insert(
+                at, rng.choice(["'", "!", "}", "(", '"', "\\", "é", "for", "3x", "\x00", "**", ":", "|>"])
+            )
     return "".join(words)
 
 

@@ -141,7 +141,9 @@ def op_entry(name: str, weights: list[tuple[str, str]], guards: tuple[Guard, ...
 
 
 def with_names(inner: st.SearchStrategy[Template]) -> st.SearchStrategy[Template]:
-    unit = st.one_of(st.builds(op_entry, st.just(""), own), st.builds(lambda t: ChildEntry("", t, (), SPAN), inner))
+    unit = st.one_of(
+        st.builds(op_entry, st.just(""), own), st.builds(lambda t: ChildEntry("", t, (), SPAN), inner)
+    )
 
     def entry(name: str) -> st.SearchStrategy[Entry]:
         return st.one_of(

@@ -69,7 +69,9 @@ def test_what_the_steps_do() -> None:
     assert torch.equal(joined(step("stack(0)"), [x, x]), torch.stack([x, x]))
 
 
-@given(st.lists(st.integers(1, 3), min_size=1, max_size=4), st.integers(-4, 3), st.sampled_from(["cat", "stack"]))
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=4), st.integers(-4, 3), st.sampled_from(["cat", "stack"])
+)
 def test_joins_say_the_shape_that_torch_gives(sizes: list[int], axis: int, name: str) -> None:
     tensors = [torch.zeros(sizes), torch.zeros(sizes)]
     join = Step(name, (axis,))

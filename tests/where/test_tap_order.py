@@ -31,7 +31,7 @@ MEET = {
     "cat": f"y = cat([{TAPS}, {OTHER}], C)",
     "dot": f"y = dot({TAPS}, {OTHER}, C)",
     "aggregate": "y = aggregate(look(x, window(2)) |> mean(C), turned, window(2))",
-    "a mask": f"y = aggregate({OTHER} |> mean(C), turned, window(2))\n    w = look(x, window(2) & ({BOOL}))\n    y = y + mean(w, tap)",
+    "a mask": f"y = look(x, window(2) & ({BOOL}))",
     "a component of other names": "y = aggregate(weights(x, 2), turned, window(2))",
     "everywhere": "y = aggregate(correlate(x, turned, everywhere), x, everywhere)",
     "a union": "y = look(x, window(2) + window(2)) + look(turned, window(2) + window(2))",
