@@ -6,12 +6,13 @@
     text = archc.compile("specs/van_b2.arch")             the PyTorch module, as text
 
 A spec is named as on the command line: FILE, FILE:VARIANT or the name of a shipped spec. What is wrong with
-it is raised as `ArchError`, whose `diagnostics` are data.
+it is raised as `ArchError`, whose `diagnostics` are data. Calls from several threads take turns.
 """
 
 from __future__ import annotations
 
 from os import PathLike
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import ArchError
@@ -24,20 +25,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ArchError", "__version__", "check", "compile", "flops", "load"]
 
+_turn = RLock()
+
 
 def load(spec: str | PathLike[str]) -> Program:
     """The graph of the variant that `spec` names. Raises ArchError."""
     from archc import driver
 
-    found = driver.load_spec(str(spec))
-    return driver.build(found, driver.only(found))
+    with _turn:
+        found = driver.load_spec(str(spec))
+        return driver.build(found, driver.only(found))
 
 
 def check(spec: str | PathLike[str]) -> Checked:
     """The variant's graph, contract and figures; its claims hold. Raises ArchError."""
     from archc import driver
 
-    return driver.check(load(spec))
+    with _turn:
+        return driver.check(load(spec))
 
 
 def flops(spec: str | PathLike[str], *sizes: str, **how: Any) -> Cost:
@@ -47,13 +52,15 @@ def flops(spec: str | PathLike[str], *sizes: str, **how: Any) -> Cost:
     """
     from archc import driver
 
-    program = load(spec)
-    return driver.figures(program, driver.contract_of(program), sizes, **how)
+    with _turn:
+        program = load(spec)
+        return driver.figures(program, driver.contract_of(program), sizes, **how)
 
 
 def compile(spec: str | PathLike[str]) -> str:
     """The variant as the text of a Python module. Raises ArchError."""
     from archc import driver
 
-    found = driver.load_spec(str(spec))
-    return driver.compile_variant(found, driver.only(found)).text
+    with _turn:
+        found = driver.load_spec(str(spec))
+        return driver.compile_variant(found, driver.only(found)).text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +14,7 @@ from archc.ir.graph import ChildEntry, ListEntry, Template, is_live
 from archc.ir.program import Program
 from archc.ir.sym import plain
 from archc.ops.base import Weight
+from archc.records import dataclass
 from archc.trials import Sizes, Trial, random_inputs, trial
 from archc.weights.keys import template_dict, values
 

@@ -7,10 +7,10 @@ can be read off the coefficients.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from math import comb
 
+from archc.records import dataclass
 from archc.sizes import Atom, Extreme, Floor, Size
 
 Poly = dict[tuple[str, ...], Fraction]

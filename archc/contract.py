@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import product
 from typing import Literal
 
 from archc.obligations import Condition, Fact, Kind, Obligation, Relation, fact
 from archc.periodic import everything
+from archc.records import dataclass
 from archc.requirements import Requirement, RequirementKind, requirements
 from archc.search import Sets, following, preceding, search
 from archc.solve import Memo, Solution, admitted, decide, work

@@ -6,7 +6,6 @@ text --load--> library --elaborate--> program --solve--> contract --count--> fig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.analysis.claims import check_claims
 from archc.analysis.cost import count, owned, template_weights
@@ -17,6 +16,7 @@ from archc.elaborate.model import elaborate, variant
 from archc.ir.program import Program
 from archc.locate import Spec, load_spec, only
 from archc.polynomials import SizeError
+from archc.records import dataclass
 from archc.sizing import choose, parse_sizes, refusal, shown_sizes
 from archc.weights.rules import compile_rules
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from archc.diagnostics import did_you_mean, fail
 from archc.elaborate.loader import LARGEST_FILE, Library, load, read
 from archc.elaborate.model import variant, variant_names
 from archc.elaborate.values import ComponentRef
+from archc.records import dataclass
 from archc.resources import folder
 from archc.source import Source
 

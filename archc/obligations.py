@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import gcd
 from typing import Literal
 
+from archc.records import dataclass
 from archc.sizes import DivisorError, Monomial, Size
 from archc.source import Span
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import lcm
+
+from archc.records import dataclass
 
 # Longest period kept: two megabytes of mask.
 MAX_PERIOD = 1 << 24

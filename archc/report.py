@@ -24,12 +24,13 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
 from typing import IO, Any
 
 from archc.diagnostics import Diagnostic, Label
 from archc.glyphs import clean, layout, measure
+from archc.records import dataclass
 from archc.source import Source, Span
 
 MARKED_LINES = 5

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from archc.obligations import Fact, Obligation
 from archc.periodic import Periodic, everything, members, periodic
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.solve import Solution, narrowed
 

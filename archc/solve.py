@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, islice, product
 from math import gcd, lcm, prod
@@ -11,6 +10,7 @@ from math import gcd, lcm, prod
 from archc.bounds import Bounds, Poly, bounds, nonnegative_from
 from archc.obligations import Condition, Fact, Obligation, fact, normal
 from archc.periodic import Periodic, everything, members, periodic
+from archc.records import dataclass
 from archc.search import Sets, first_members, following
 from archc.sizes import Extreme, Floor, Size, SizeError
 

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from archc.backend.python import identifier
 from archc.ir.graph import Apply, Branch, Call, Repeat, Statement, Template, Value
 from archc.ir.program import Program
+from archc.records import dataclass
 
 # A difference counts as a share of the largest value of the tensor; tiny gradients, of the largest gradient.
 FLOOR = 1e-3

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from archc.backend.python import identifier
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError
 from archc.ir.program import Program
+from archc.records import dataclass
 from archc.reference.answers import Agreement, check_answers, locate
 from archc.trials import Broken, Sizes, Trial, as_model, loaded, make, named_outputs, random_inputs, trial
 from archc.weights.keys import state_dict

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from archc.analysis.cost import count, owned, template_weights
@@ -19,6 +18,7 @@ from archc.analysis.setting import FLOATS
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
 from archc.ir.program import Program
+from archc.records import dataclass
 from archc.sizing import USUAL, choose, parse_sizes
 from archc.syntax import tree
 

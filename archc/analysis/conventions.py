@@ -7,10 +7,10 @@ that made its operands, and gives the figures it would report.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 
 from archc.ir.types import TensorType
+from archc.records import dataclass
 
 
 @dataclass(frozen=True)

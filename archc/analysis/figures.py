@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from archc.analysis.conventions import Convention, Counted
@@ -11,6 +11,7 @@ from archc.analysis.receptive import Seen
 from archc.ir.dataflow import Turn
 from archc.ir.graph import Apply, Call
 from archc.ir.program import Program
+from archc.records import dataclass
 
 
 @dataclass(frozen=True)

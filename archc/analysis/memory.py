@@ -8,12 +8,12 @@ Figures are bytes of the program's own graph, operation by operation: fused kern
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from archc.analysis.setting import Setting
 from archc.ir.dataflow import Same, Turn, steps, values
 from archc.ir.graph import Apply, Template
+from archc.records import dataclass
 
 # Bytes of an element of what some operations note for their backward pass.
 NOTES = {"mask": 1, "index": 8}

@@ -7,7 +7,7 @@ compose, so a template is looked at once and then placed wherever it is used.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 
@@ -16,6 +16,7 @@ from archc.ir.dataflow import Same, Turn, steps, values
 from archc.ir.graph import Apply, Operand, Template, Value
 from archc.ir.program import Input
 from archc.ops.base import Reach
+from archc.records import dataclass
 
 # What a value sees, by (number of the input, axis of the input); None is all of it.
 View = Mapping[tuple[int, str], Reach | None]

@@ -8,9 +8,9 @@ graph's own operations are left out. Fusion can beat it where it saves the bytes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from archc.analysis.figures import Cost, Part
+from archc.records import dataclass
 
 
 @dataclass(frozen=True)

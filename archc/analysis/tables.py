@@ -7,12 +7,12 @@ import io
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from archc.analysis.conventions import CONVENTIONS, WEIGHTS
 from archc.analysis.figures import Cost, Row
 from archc.analysis.roofline import DEVICES, seconds
+from archc.records import dataclass
 from archc.sizing import shown_sizes
 
 LEVELS = ("stage", "block", "op")

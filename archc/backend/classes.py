@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from archc.backend.constructor import Constructor, mentions_word, python_type
@@ -27,6 +27,7 @@ from archc.ir.graph import (
 )
 from archc.ir.sym import Sym
 from archc.ir.types import TensorType
+from archc.records import dataclass
 from archc.source import Span
 
 LAST = "last"  # channels innermost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -26,6 +25,7 @@ from archc.ir.graph import (
     WeightEntry,
 )
 from archc.ir.program import Program
+from archc.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import builtins
 import math
 from collections import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from archc.records import dataclass
 
 MOST_STEPS = 500_000
 MOST_ITEMS = 100_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-from dataclasses import dataclass
 from typing import Any
 
 from archc.backend.classes import Classes, ClassWriter, docstring
@@ -21,6 +20,7 @@ from archc.contract import Contract, solve
 from archc.ir.graph import InitRule, Value
 from archc.ir.program import Program
 from archc.ir.sym import Const, Sym, Var, plain
+from archc.records import dataclass
 from archc.resources import folder
 from archc.source import Span
 from archc.version import __version__

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 
 from archc.backend.layout import lay_out
 from archc.backend.python import Expressions, identifier
 from archc.ir.sym import Extent, FnDef
+from archc.records import dataclass
 from archc.resources import folder
 
 

@@ -8,10 +8,11 @@ only where two orders meet.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from archc.ir.types import TensorType
+from archc.records import dataclass
 
 # How tightly a Python expression binds; anything below ATOM needs parentheses before a `.` or a `[`.
 ATOM, POWER, UNARY, PRODUCT, SUM, AND, OR, COMPARE, TERNARY = 100, 14, 12, 11, 10, 8, 7, 6, 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from archc.backend.evaluator import BUILTINS, Bound, Dotted, Evaluator, Function, RereadError, Unread
 from archc.backend.torch_shapes import RESERVED, Body, Module, Refused, Tensor, module, tensor
+from archc.records import dataclass
 
 
 @dataclass(frozen=True, eq=False)

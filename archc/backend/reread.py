@@ -7,13 +7,13 @@ from torch's documented signatures, which is another way to them than the graph 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from archc.backend.evaluator import RereadError
 from archc.backend.registered import Modules
 from archc.backend.torch_shapes import Module, Shape
 from archc.ir.program import Program
+from archc.records import dataclass
 from archc.weights.keys import state_dict
 
 __all__ = ["Reread", "RereadError", "compare", "reread"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from archc.ir.graph import (
     Template,
 )
 from archc.ir.types import TensorType
+from archc.records import dataclass
 
 
 @dataclass(frozen=True)

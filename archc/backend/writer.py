@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from archc.backend.layout import lay_out
@@ -20,6 +20,7 @@ from archc.backend.python import Expressions, identifier, literal
 from archc.ir.graph import Apply, Assign, Branch, Call, Merge, Relabel, Repeat, Statement, Value
 from archc.ir.sym import Const, Extent, Scalar, Sym, Var, substitute
 from archc.ir.types import Dim, TensorType
+from archc.records import dataclass
 
 LONGEST = 110  # an expression longer than this gets a line of its own
 

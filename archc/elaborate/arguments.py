@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from archc.diagnostics import did_you_mean, fail
@@ -17,6 +16,7 @@ from archc.ir.graph import Value
 from archc.ir.sym import Scalar
 from archc.ops.base import Op, OpError, Parameter, parameters
 from archc.ops.table import OPERATIONS
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.source import Span
 from archc.where.paths import PATHS, Path

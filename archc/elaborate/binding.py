@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from archc.contract import Obligation, settle
@@ -22,6 +21,7 @@ from archc.elaborate.values import (
 from archc.ir.graph import Value
 from archc.ir.sym import Scalar, const
 from archc.ir.types import TensorType
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree

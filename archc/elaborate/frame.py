@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from archc.contract import Obligation
@@ -21,6 +21,7 @@ from archc.ir.graph import Entry, Guard, InitRule, ListEntry, OpEntry, Statement
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Comprehension, Const, Extent, Scalar, Sym, Var
 from archc.ir.types import Axis, Dim, TensorType
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
@@ -10,6 +10,7 @@ from archc.elaborate.names import check_axes, check_variant
 from archc.elaborate.scalars import translate
 from archc.elaborate.values import ComponentRef, FileNames, FnRef
 from archc.ir.sym import Const, FnDef, Sym, Var
+from archc.records import dataclass
 from archc.resources import folder
 from archc.source import Source
 from archc.syntax import tree

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
@@ -22,6 +22,7 @@ from archc.ir.graph import Value
 from archc.ir.program import EntryPoint, Input, Output, Program
 from archc.ir.sym import Apply, Const, Scalar, Var
 from archc.ir.types import Axis, Dim, TensorType
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree

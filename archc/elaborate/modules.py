@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from archc.diagnostics import did_you_mean, fail
@@ -27,6 +26,7 @@ from archc.elaborate.values import (
 )
 from archc.ir.graph import Template, Value
 from archc.ir.sym import Const, Scalar, plain
+from archc.records import dataclass
 from archc.source import Span
 from archc.syntax import tree
 

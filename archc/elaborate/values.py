@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from archc.ir.graph import ChildEntry, OpEntry, Value
 from archc.ir.sym import FnDef, Scalar
 from archc.ops.base import Op
+from archc.records import dataclass
 from archc.source import Span
 from archc.syntax import tree
 

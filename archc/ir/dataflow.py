@@ -7,7 +7,6 @@ a node for every value and every statement, an edge for every definition and use
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import (
@@ -23,6 +22,7 @@ from archc.ir.graph import (
     Template,
     Value,
 )
+from archc.records import dataclass
 
 if TYPE_CHECKING:
     import networkx

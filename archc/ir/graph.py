@@ -10,11 +10,12 @@ Statements are in the order of the text; `archc.ir.dataflow` gives the same grap
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from archc.ir.sym import Scalar, Sym, Var
 from archc.ir.types import TensorType
 from archc.ops.base import Op, Weight
+from archc.records import dataclass
 from archc.source import Span
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from archc.contract import Obligation
 from archc.ir.graph import Template, Value
 from archc.ir.sym import Scalar
+from archc.records import dataclass
 from archc.source import Source, Span
 from archc.syntax import tree
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from archc.ir.sym import Const, Scalar, Sym, apply
+from archc.records import dataclass
 from archc.sizes import Size
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +11,7 @@ from archc.ir.types import Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import choice, floating, result_type, scalar, whole
 from archc.ops.emission import call, fold
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import AND, ATOM, COMPARE, OR, POWER, PRODUCT, SUM, UNARY, Operand
@@ -19,6 +19,7 @@ from archc.ops.base import Check, Code, Op, OpError, arg
 from archc.ops.broadcast import broadcast, dtype_of
 from archc.ops.checks import numeric, result_type, shown
 from archc.ops.emission import binding_of, meet
+from archc.records import dataclass
 
 if TYPE_CHECKING:
     from archc.reference.named import Named, Run

@@ -8,13 +8,14 @@ these; none knows an operation by name. The table is made by importing every fil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from archc.backend.operand import Operand
 from archc.ir.sym import Const, Scalar, Sym, const
 from archc.ir.types import Axis, Dim, TensorType
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

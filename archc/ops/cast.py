@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
 from archc.ops.checks import result_type
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -13,6 +13,7 @@ from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import numbered_alike, result_type, shown
 from archc.ops.emission import bound, meet
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

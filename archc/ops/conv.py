@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -13,6 +13,7 @@ from archc.ops.base import ZERO, Check, Code, Init, Op, Reach, Weight, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
 from archc.ops.emission import call, each, fold, options
 from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, slide_axes, slides, taps
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,7 @@ from archc.ops.base import ZERO, Check, Code, Init, Op, OpError, Reach, Weight, 
 from archc.ops.checks import divides, fixed, floating, result_type, whole
 from archc.ops.emission import call, each, fold, options
 from archc.ops.slides import Slide, sizes, slide_axes, slides
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

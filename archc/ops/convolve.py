@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -13,6 +12,7 @@ from archc.ops.base import ZERO, Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, result_type, whole
 from archc.ops.emission import bound, call, options
 from archc.ops.slides import Slide, count_steps, frame, sizes, taps
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -11,6 +10,7 @@ from archc.ir.sym import const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import ZERO, Check, Code, Init, Op, OpError, Weight, arg
 from archc.ops.checks import result_type, whole
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

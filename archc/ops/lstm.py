@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -12,6 +11,7 @@ from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Init, Op, OpError, Reach, Weight, arg
 from archc.ops.checks import fixed, floating, result_type, whole
 from archc.ops.emission import bound, call, fold, options
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -12,6 +12,7 @@ from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, Init, Op, OpError, Reach, Weight, arg
 from archc.ops.checks import distinct, divides, fixed, floating, real
 from archc.ops.emission import bound, call, fold, fold_tail, options, tuple_of
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.types import TensorType
 from archc.ops.base import ZERO, Check, Code, Op, arg
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.paths import Cross, Path, Reverse, unfold
 from archc.where.text import bound, extents, once, opened, tuple_text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -13,6 +12,7 @@ from archc.ops.base import Check, Code, OpError, Reach, arg, need
 from archc.ops.checks import result_type, shown
 from archc.ops.move import integer, items
 from archc.ops.split import Layout
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -13,6 +13,7 @@ from archc.ir.types import TensorType
 from archc.ops.base import ZERO, Check, Code, Op, OpError, arg
 from archc.ops.checks import choice, floating, numeric, optional, real, shown
 from archc.ops.emission import call, options
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -14,6 +14,7 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
 from archc.ops.emission import call, each, fold, options
 from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, slide_axes, slides, taps
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -13,6 +13,7 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import numeric, result_type
 from archc.ops.move import integer
 from archc.ops.split import several
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

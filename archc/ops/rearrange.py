@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -12,6 +12,7 @@ from archc.ir.sym import Scalar
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
 from archc.ops.checks import LARGEST, result_type, shown
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

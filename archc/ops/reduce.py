@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -11,6 +11,7 @@ from archc.ir.types import Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import distinct, floating, numeric, result_type
 from archc.ops.emission import call, dims, options
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

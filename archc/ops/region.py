@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, numbered_alike, numeric, result_type
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Places
 from archc.where.text import TAP, extents, once

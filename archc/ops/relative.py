@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -11,6 +11,7 @@ from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import result_type, whole
 from archc.ops.region import Over, like_extents, no_taps, tap_axis
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Places, chosen
 from archc.where.text import TAP, once, opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -14,6 +14,7 @@ from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import choice, floating, result_type
 from archc.ops.emission import fold, tuple_of
 from archc.ops.move import integer
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -11,6 +10,7 @@ from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, result_type
 from archc.ops.region import share
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.text import bound
 

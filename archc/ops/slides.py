@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from archc.ir.sym import Apply, Const, Scalar, Sym, apply, const
@@ -11,6 +10,7 @@ from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, OpError, Reach, need, per_axis
 from archc.ops.checks import distinct, optional, shown, whole
 from archc.ops.emission import call, tuple_of
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

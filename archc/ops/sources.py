@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -14,6 +14,7 @@ from archc.ops.checks import LARGEST, result_type, shown
 from archc.ops.emission import tuple_of
 from archc.ops.rename import axis_name
 from archc.ops.split import Layout
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -12,6 +11,7 @@ from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import LARGEST, Trust, numbered_alike, shown
 from archc.ops.rename import axis_name
+from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import is_dataclass
 from pathlib import Path
 
 from archc.ops.arithmetic import NEGATIVE, NOT, OPERATORS
@@ -20,7 +19,7 @@ def _classes() -> dict[str, type[Op]]:
         # A family of one-liners is a table of classes.
         tables = [table.values() for table in vars(module).values() if isinstance(table, dict)]
         for item in [*vars(module).values(), *(row for table in tables for row in table)]:
-            if isinstance(item, type) and issubclass(item, Op) and is_dataclass(item) and "name" in vars(item):
+            if isinstance(item, type) and issubclass(item, Op) and "name" in vars(item):
                 other = found.setdefault(item.name, item)
                 assert other is item, f"two operations are called {item.name}"
     return found

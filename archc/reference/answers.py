@@ -18,12 +18,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from archc.diagnostics import fail
 from archc.ir.program import Input, Program
+from archc.records import dataclass
 from archc.reference.seeded import input_values, tensor_values
 from archc.source import Span
 from archc.syntax.tree import Matches

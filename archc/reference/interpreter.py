@@ -7,7 +7,7 @@ everything else is derived from, so that whatever is emitted can be held to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from typing import Any
 
 from archc.diagnostics import did_you_mean, fail
@@ -29,6 +29,7 @@ from archc.ir.program import Input, Program
 from archc.ir.sym import Const, Scalar, Sym, evaluate, plain
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Weight
+from archc.records import dataclass
 from archc.reference.inputs import admit, bind_sizes, convert_inputs
 from archc.reference.named import Named, Run
 from archc.reference.seeded import table

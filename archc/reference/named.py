@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from archc.ir.sym import Scalar
 from archc.ir.types import TensorType
+from archc.records import dataclass
 from archc.sizes import Size
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from archc.diagnostics import ArchError, Diagnostic, Label
+from archc.records import dataclass
 from archc.source import Source, Span
 from archc.syntax.tree import Comment
 

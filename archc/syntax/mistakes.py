@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from lark import Lark
 from lark.exceptions import UnexpectedInput
 
 from archc.diagnostics import ArchError, Diagnostic, Label
+from archc.records import dataclass
 from archc.source import Source, Span
 from archc.syntax.lines import CLOSERS, SCAN
 

@@ -6,8 +6,9 @@ say the same thing give equal trees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from archc.records import dataclass
 from archc.source import Source, Span
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from archc.ir.graph import ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry, is_live
 from archc.ir.program import Program
 from archc.ir.sym import Scalar, plain
 from archc.ops.base import Weight
+from archc.records import dataclass
 
 
 @dataclass

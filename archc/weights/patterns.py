@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from archc.ir.sym import Const, Sym, Var, apply, evaluate, variables
+from archc.records import dataclass
 
 # Bounds on what one pattern may cost; published rules stay far below them.
 MOST_PARTS = 32

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.ops.base import Weight
+from archc.records import dataclass
 from archc.source import Span
 from archc.syntax import tree
 from archc.weights.leftovers import leftovers

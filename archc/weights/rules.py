@@ -8,9 +8,9 @@ mean together says `archc.weights.plan`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.diagnostics import ArchError, Diagnostic
+from archc.records import dataclass
 from archc.source import Span
 from archc.syntax import tree
 from archc.weights.patterns import Pattern, PatternError, source_pattern, target_pattern

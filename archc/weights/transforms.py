@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from archc.records import dataclass
 from archc.syntax import tree
 
 Shape = tuple[int, ...]

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, plain, size_of
 from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach, per_axis
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.text import GROUPS, QUERIES, TAP
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar
 from archc.ops.base import Check, Code, Reach, arg
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions
 from archc.where.local import Local

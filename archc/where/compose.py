@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, SUM, Operand
 from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Form, Places, Region
 from archc.where.emit import logical, query_sizes, taps_of_queries, there, weights_in_form, without

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.sym import Const, Scalar, apply
 from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions
 from archc.where.blocks import Blocks, number_at

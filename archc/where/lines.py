@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ops.base import Check, Code, OpError, Reach, arg
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Form, Places, chosen, same_positions
 from archc.where.local import Local

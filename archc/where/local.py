@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archc.backend.operand import Operand
 from archc.ops.base import Code
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Form, Places, Region, chosen, one_of
 from archc.where.emit import spread

@@ -7,12 +7,12 @@ are batch. A path may fall into several sequences of equal length, each of which
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from archc.ir.sym import Scalar
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, OpError, arg
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import fixed, numbers
 from archc.where.text import tuple_text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -11,6 +11,7 @@ from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.ops.checks import numbered_alike
 from archc.ops.emission import meet
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Places, Region
 from archc.where.text import TAP, arrange, then, trailing

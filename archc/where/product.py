@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ops.base import Check, Code, OpError, Reach
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Places, Region
 from archc.where.blocks import Grid, Window

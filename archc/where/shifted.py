@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, apply
 from archc.ops.base import Check, Code, OpError, arg
+from archc.records import dataclass
 from archc.sizes import Size
 from archc.where import emit
 from archc.where.base import Form, Places, Region, numbers, one_of

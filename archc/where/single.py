@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.backend.operand import Operand
 from archc.ops.base import Code
+from archc.records import dataclass
 from archc.where.base import Places
 from archc.where.emit import query_sizes, spread
 from archc.where.local import Local
