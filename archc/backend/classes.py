@@ -146,6 +146,7 @@ class ClassWriter:
         self.moves = 0
         self.checkpointed = False
         self.counters: tuple[str, ...] = ()
+        self.assumed: list[tuple[Sym, int]] = []  # lengths of lists that a method is written for
 
     # ---- what methods ask
 
@@ -264,7 +265,7 @@ class ClassWriter:
 
     def _init(self, extra: tuple[str, ...] = ()) -> list[Line]:
         construct = Constructor(self)
-        body = construct.lines_of(self.template.entries)
+        body = construct.assumed_lines(self.template.assumed) + construct.lines_of(self.template.entries)
         kept = construct.kept_lines()
         lets = construct.let_lines()
         order = [name for name, _ in self.template.parameters]

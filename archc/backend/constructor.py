@@ -23,7 +23,7 @@ from archc.ir.graph import (
     WeightEntry,
 )
 from archc.ir.sym import Apply as SymApply
-from archc.ir.sym import Const, Scalar, Var, apply, variables
+from archc.ir.sym import Const, Scalar, Sym, Var, turns_of, variables
 from archc.ops.base import Weight
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class Constructor:
             self.scopes.pop()
             shown = self._targets(loop, " ".join(line.text for line in inner))
             return [*lines, Line(self.indent, f"for {shown} in {over}:"), *inner]
-        lines += self._as_many(loop, entry.name)
+        lines += self._as_many(loop)
         for number, text in enumerate(texts):
             lines += self._unrolled(loop, number, name, text, phis)
             if entry.name in self.taps:
@@ -258,22 +258,23 @@ class Constructor:
         sym = dim.sym if dim.sym is not None and not isinstance(dim.sym, Const) else inside.type["C"].dim.sym
         return self.number(sym if sym is not None else dim)
 
-    def _as_many(self, loop: Repeat, name: str) -> list[Line]:
+    def _as_many(self, loop: Repeat) -> list[Line]:
         """Turns that are different classes are written one by one: another number of them is refused."""
         if loop.iterable is None:
             return []
-        count = loop.iterable.sym
-        if loop.keyword not in ("repeat", "loop"):
-            whole = isinstance(count, SymApply) and count.op in ("enumerate", "zip")
-            count = apply("len", count.args[0] if whole and isinstance(count, SymApply) else count)
+        return self._only_for(turns_of(loop.keyword, loop.iterable.sym), len(loop.turns))
+
+    def assumed_lines(self, assumed: Iterable[tuple[Sym, int]]) -> list[Line]:
+        """Refuses lists of lengths that the class is not written for."""
+        return [line for length, count in assumed for line in self._only_for(length, count)]
+
+    def _only_for(self, count: Sym, known: int) -> list[Line]:
         count = self.owner.names.resolve(count)
-        turns = len(loop.turns)
         if isinstance(count, Const) or not variables(count):
             return []
-        return [
-            Line(self.indent, f"if {self.expressions.write(count)} != {turns}:"),
-            Line(self.indent + 4, f'raise ValueError("`{name}` was written for {turns}: compile a variant")'),
-        ]
+        text = self.expressions.write(count)
+        message = quoted(f"compiled for {text} == {known}: compile the spec for another")
+        return [Line(self.indent, f"if {text} != {known}:"), Line(self.indent + 4, f"raise ValueError({message})")]
 
     def _unrolled(self, loop: Repeat, number: int, name: str, text: str, phis: list[Any]) -> list[Line]:
         """One turn of a loop whose turns are different classes."""

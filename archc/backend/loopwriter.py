@@ -295,6 +295,9 @@ class LoopWriter:
             for value in turn.inputs:
                 if isinstance(value, Value):
                     writer.uses[value.uid] -= 1
+        for i, name in appended.items():
+            if results[i].order == results[i].type.names and results[i].where is None:
+                writer.collected[tuple(turn.outputs[i].uid for turn in loop.turns)] = name
         for number, turn in enumerate(loop.turns):
             for i, value in enumerate(turn.outputs):
                 last = number == len(loop.turns) - 1

@@ -186,10 +186,11 @@ class _File:
         program = self.program
         construct = Constructor(writer)
         start = self.classifier.taps(construct) if self.classifier is not None else []
+        assumed = construct.assumed_lines(dict([*program.root.assumed, *writer.assumed]).items())
         body = (
-            [*start, *construct.lines_of(program.root.entries)]
+            [*assumed, *start, *construct.lines_of(program.root.entries)]
             if construct.taps
-            else [*construct.lines_of(program.root.entries), *start]
+            else [*assumed, *construct.lines_of(program.root.entries), *start]
         )
         extra: list[Line] = []
         if self.classifier is not None:

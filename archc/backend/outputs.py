@@ -5,9 +5,9 @@ from __future__ import annotations
 from archc.backend.classes import ClassWriter
 from archc.backend.operand import Operand
 from archc.backend.python import identifier
-from archc.backend.writer import Line, without_unused
+from archc.backend.writer import Line, Writer, without_unused
 from archc.ir.graph import Value
-from archc.ir.program import Program
+from archc.ir.program import Output, Program
 
 
 def forward_lines(program: Program, owner: ClassWriter, checks: list[Line]) -> list[Line]:
@@ -30,14 +30,7 @@ def forward_lines(program: Program, owner: ClassWriter, checks: list[Line]) -> l
     writer.write(program.root.body)
     always, training = [], []
     for o in program.outputs:
-        values = o.value if isinstance(o.value, tuple) else (o.value,)
-        texts = []
-        for value in values:
-            operand = writer.operand(value)
-            if operand.where is not None:
-                operand = operand.where.merge(writer, operand)
-            texts.append(operand.logical().text)
-        text = texts[0] if isinstance(o.value, Value) else f"[{', '.join(texts)}]"
+        text = _text(o, owner, writer)
         (training if o.when == "training" or o.kind == "loss" else always).append(text)
     if training:
         writer.emit("if self.training:")
@@ -49,6 +42,25 @@ def forward_lines(program: Program, owner: ClassWriter, checks: list[Line]) -> l
     from archc.backend.classes import merge_return
 
     return [Line(4, f"def forward(self, {', '.join(arguments)}) -> {returns}:"), *merge_return(writer.lines)]
+
+
+def _text(output: Output, owner: ClassWriter, writer: Writer) -> str:
+    """What `forward` returns for an output; a list that a loop collected is returned as it is."""
+    values = output.value if isinstance(output.value, tuple) else (output.value,)
+    collected = writer.collected.get(tuple(value.uid for value in values))
+    if collected is not None and isinstance(output.value, tuple):
+        return collected
+    texts = []
+    for value in values:
+        operand = writer.operand(value)
+        if operand.where is not None:
+            operand = operand.where.merge(writer, operand)
+        texts.append(operand.logical().text)
+    if isinstance(output.value, Value):
+        return texts[0]
+    if output.length is not None:
+        owner.assumed.append(output.length)
+    return f"[{', '.join(texts)}]"
 
 
 def _first_states(program: Program) -> list[Line]:

@@ -76,6 +76,7 @@ class Writer:
         self.child_text: str | None = None
         self.expressions = Expressions(self._variable, self._extent, needs.helper, needs.define)
         self.known: dict[str, str] = {}  # expressions that a local name holds
+        self.collected: dict[tuple[int, ...], str] = {}  # results of all turns of a loop, and the list that has them
         self.anchor = "x"  # an input of the method
 
     # ---- numbers (the `Code` protocol)
@@ -232,16 +233,16 @@ class Writer:
         ]
 
     def snapshot(self) -> tuple[Any, ...]:
-        tables = (dict(self.values), dict(self.author), dict(self.known))
-        return (*tables, set(self.taken), Counter(self.uses), list(self.lines))
+        tables = (dict(self.values), dict(self.author), dict(self.known), dict(self.collected))
+        return (tables, set(self.taken), Counter(self.uses), list(self.lines))
 
     def restore(self, state: tuple[Any, ...]) -> None:
-        values, author, known = state[:3]
-        self.values, self.author, self.known = dict(values), dict(author), dict(known)
-        self.taken = set(state[3])
+        tables, taken, uses, lines = state
+        self.values, self.author, self.known, self.collected = (dict(table) for table in tables)
+        self.taken = set(taken)
         self.uses.clear()
-        self.uses.update(state[4])
-        self.lines[:] = state[5]
+        self.uses.update(uses)
+        self.lines[:] = lines
 
     def bind(self, uid: int, operand: Operand, name: str, comment: str = "") -> None:
         """`name = operand`, and the value is known by the name from here on."""

@@ -21,7 +21,7 @@ from archc.elaborate.arguments import (
     unwrap,
 )
 from archc.elaborate.binding import is_tensor_decl
-from archc.elaborate.frame import Scope, tensors_in
+from archc.elaborate.frame import Scope, taken_apart, tensors_in
 from archc.elaborate.operations import apply_op, construct, settle_deferred
 from archc.elaborate.scalars import FUNCTIONS, call_function
 from archc.elaborate.values import (
@@ -244,7 +244,7 @@ def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, spa
                 continue  # a number stands in its place
             missing = f"`{op.name}` takes {len(names)} tensors, and its {_ordinal(position)} (`{name}`) is missing"
             raise fail("E0204", missing, span, helps=(f"signature: {signature(op)}",))
-        for item in value.items if isinstance(value, Many) else ():
+        for item in taken_apart(value) if isinstance(value, Many) else ():
             if not isinstance(item, Value):
                 raise fail("E0206", f"`{op.name}` takes tensors, and its list holds {kind_of(item)}", span)
         ordered.append(tuple(value.items) if isinstance(value, Many) else value)

@@ -63,7 +63,7 @@ def _seen(value: Any, frame: Frame) -> Any:
         case Value():
             return frame.use(value)
         case Many(items=items):
-            return Many(tuple(_seen(i, frame) for i in items), value.is_tuple)
+            return Many(tuple(_seen(i, frame) for i in items), value.is_tuple, value.growth)
         case _:
             return value
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from archc.diagnostics import ArchError, did_you_mean, fail
 from archc.elaborate import calls, operations
-from archc.elaborate.frame import Scope
+from archc.elaborate.frame import Scope, taken_apart
 from archc.elaborate.scalars import (
     CONSTANTS,
     FUNCTIONS,
@@ -21,6 +21,7 @@ from archc.elaborate.values import (
     ComponentRef,
     Deferred,
     FnRef,
+    Growth,
     Many,
     Module,
     OpRef,
@@ -176,7 +177,7 @@ def binary(op: str, left: Any, right: Any, expr: tree.Node, scope: Scope) -> Any
     if op == "+" and any(isinstance(v, Many) for v in (left, right)):
         parts = [_items(v) for v in (left, right)]
         if parts[0] is not None and parts[1] is not None:
-            return Many(parts[0] + parts[1])
+            return Many(parts[0] + parts[1], growth=_joint_growth(left, right))
     tensors = [v for v in (left, right) if isinstance(v, Value)]
     if isinstance(left, Deferred) and tensors:
         left = operations.settle_deferred(left, tensors[0], scope)
@@ -192,6 +193,21 @@ def binary(op: str, left: Any, right: Any, expr: tree.Node, scope: Scope) -> Any
                 raise fail("E0206", f"`{op}` works on tensors and numbers, not on {kind_of(side)}", expr.span)
         return operations.apply_op(OPERATORS[op], operands, sides, None, expr.span, scope)
     raise fail("E0206", f"`{op}` does not work between {kind_of(left)} and {kind_of(right)}", expr.span)
+
+
+def _joint_growth(left: Any, right: Any) -> Growth | None:
+    """The growth of two lists in a row."""
+    grown = [v.growth for v in (left, right) if isinstance(v, Many) and v.growth is not None]
+    if not grown or any(g.frame is not grown[0].frame for g in grown):
+        return grown[0] if grown else None
+    return Growth(grown[0].frame, apply("+", length_of(left), length_of(right)))
+
+
+def length_of(value: Any) -> Sym:
+    """The length of a list as an expression."""
+    if isinstance(value, Many) and value.growth is not None:
+        return value.growth.length
+    return Const(len(_items(value) or ()))
 
 
 def _items(value: Any) -> tuple[Any, ...] | None:
@@ -336,7 +352,7 @@ def items_of(value: Any, expr: tree.Expr) -> tuple[Any, ...]:
     if items is None:
         raise fail("E0208", f"a list is needed here, and this is {kind_of(value)}", expr.span,
                    helps=("`range(n)` counts from 0 to n - 1",) if isinstance(value, Scalar) else ())  # fmt: skip
-    return items
+    return taken_apart(value) if isinstance(value, Many) else items
 
 
 def bind_targets(targets: tuple[str, ...], item: Any, expr: tree.Node, scope: Scope, number: Sym | None = None) -> None:
@@ -371,6 +387,7 @@ def _index(expr: tree.Index, scope: Scope) -> Any:
         chosen = items[plain[0] : plain[1]]
         if isinstance(value, Scalar):
             return Scalar(chosen, apply("slice", value.sym, *(Const(None) if b is None else b.sym for b in bounds)))
+        taken_apart(value)
         return Many(chosen)
     position = whole(evaluate(index, scope), index)
     if not -len(items) <= position.value < len(items):

@@ -19,7 +19,7 @@ from archc.elaborate.values import FileNames, Many
 from archc.ir import graph
 from archc.ir.graph import Entry, Guard, InitRule, ListEntry, OpEntry, Statement, Value, WeightEntry
 from archc.ir.sym import Apply as SymApply
-from archc.ir.sym import Comprehension, Const, Extent, Scalar, Sym, Var
+from archc.ir.sym import Comprehension, Const, Extent, Scalar, Sym, Var, variables
 from archc.ir.types import Axis, Dim, TensorType
 from archc.records import dataclass
 from archc.sizes import Size
@@ -171,6 +171,7 @@ class Frame:
     retyped: dict[int, TensorType] = field(default_factory=dict)
     called: dict[int, str] = field(default_factory=dict)  # the author's names for what a turn reads
     closed_into: dict[int, Frame] = field(default_factory=dict)  # uid -> the closed turn that made the value
+    assumed: dict[Sym, int] = field(default_factory=dict)  # lengths of lists that what is written rests on
     exported: dict[int, Value] = field(default_factory=dict)
     export_types: dict[int, TensorType] = field(default_factory=dict)
 
@@ -287,6 +288,29 @@ class Scope:
         return self.frame.session
 
 
+def taken_apart(value: Many) -> tuple[Any, ...]:
+    """The items of a list, for something that is written once for each of them: its length is fixed from here on."""
+    length = known_length(value)
+    if value.growth is not None and length is not None:
+        _component_frame(value.growth.frame).assumed[length[0]] = length[1]
+    return value.items
+
+
+def known_length(value: Any) -> tuple[Sym, int] | None:
+    """The length of a list that grew, in the terms of the component in which it did, and in this build."""
+    if not isinstance(value, Many) or value.growth is None:
+        return None
+    known = _component_frame(value.growth.frame).parameters
+    length = value.growth.length
+    return (length, len(value.items)) if all(name in known for name in variables(length)) else None
+
+
+def _component_frame(frame: Frame) -> Frame:
+    while frame.parent is not None:
+        frame = frame.parent
+    return frame
+
+
 def tensors_in(value: Any) -> list[Value]:
     """The tensors of a value, in order."""
     match value:
@@ -311,4 +335,4 @@ def mentions(sym: Sym, names: frozenset[str]) -> bool:
             return False
 
 
-__all__ = ["Conflict", "Const", "Frame", "Level", "Scope", "Session", "graph", "mentions", "rewrite", "tensors_in"]
+__all__ = ["Conflict", "Const", "Frame", "Level", "Scope", "Session", "graph", "mentions", "rewrite", "taken_apart", "tensors_in"]

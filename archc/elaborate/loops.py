@@ -8,11 +8,11 @@ from typing import Any
 from archc.diagnostics import fail
 from archc.elaborate import statements
 from archc.elaborate.assigning import assigned_names
-from archc.elaborate.expressions import bind_targets, evaluate, items_of
+from archc.elaborate.expressions import bind_targets, evaluate, items_of, length_of
 from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, tensors_in
 from archc.elaborate.reading import read_first
 from archc.elaborate.templates import fresh
-from archc.elaborate.values import POISON, Many, Poison, kind_of
+from archc.elaborate.values import POISON, Growth, Many, Poison, kind_of
 from archc.ir.graph import (
     Branch,
     Call,
@@ -25,7 +25,7 @@ from archc.ir.graph import (
     Template,
     Value,
 )
-from archc.ir.sym import Apply, Const, Scalar, Sym, Var, apply, const, substitute
+from archc.ir.sym import Apply, Const, Scalar, Sym, Var, apply, const, substitute, turns_of, variables
 from archc.ir.types import Dim, TensorType
 from archc.syntax import tree
 
@@ -90,7 +90,23 @@ class _Turns:
                 scope.env.update(start)
                 scope.frame.body[:] = body_so_far
                 self.frames, self.ends, self.phis, self.nexts, self.firsts = [], [], {}, {}, {}
+        self._note_growth(start)
         self._finish(start)
+
+    def _note_growth(self, start: dict[str, Any]) -> None:
+        """How long the lists are that the loop made grow, where that depends on what it runs over."""
+        if not self.items or not isinstance(self.iterable, Scalar):
+            return
+        turns = turns_of(self.statement.keyword, self.iterable.sym)
+        if not variables(turns):
+            return
+        for name in self.carried:
+            old, new = start.get(name), self.scope.env.get(name)
+            if isinstance(new, Many) and isinstance(old, (Many, Scalar)):
+                before = old.items if isinstance(old, Many) else old.value
+                each = (len(new.items) - len(before)) // len(self.items)
+                grown = apply("+", length_of(old), apply("*", Const(each), turns))
+                self.scope.env[name] = replace(new, growth=Growth(self._frame, grown))
 
     def _all(self, start: dict[str, Any]) -> None:
         scope = self.scope

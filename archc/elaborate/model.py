@@ -11,7 +11,7 @@ from archc.elaborate.assigning import bind_name
 from archc.elaborate.binding import Bound, check_kind
 from archc.elaborate.calls import arguments
 from archc.elaborate.expressions import evaluate, size_of_axis
-from archc.elaborate.frame import Frame, Level, Scope, Session, tensors_in
+from archc.elaborate.frame import Frame, Level, Scope, Session, known_length, taken_apart, tensors_in
 from archc.elaborate.loader import BindingRef, Library
 from archc.elaborate.modules import EntryRef, entry_template
 from archc.elaborate.owned import init_rule
@@ -115,7 +115,7 @@ class Model:
             for name in statement.targets:
                 scope.env[name] = POISON
             return
-        parts = (value,) if len(statement.targets) == 1 else value.items if isinstance(value, Many) else ()
+        parts = (value,) if len(statement.targets) == 1 else taken_apart(value) if isinstance(value, Many) else ()
         if len(parts) != len(statement.targets):
             raise fail("E0208", f"{len(statement.targets)} names for {len(parts) or 1} results", statement.span)
         if statement.when not in (None, "training"):
@@ -139,6 +139,7 @@ class Model:
                     statement.keyword,
                     statement.when,
                     statement.span,
+                    known_length(part),
                 )
             )
             if name not in scope.env:

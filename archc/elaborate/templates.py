@@ -16,7 +16,7 @@ from archc.elaborate.binding import (
     fit,
     still_missing,
 )
-from archc.elaborate.frame import Conflict, Frame, Level, Scope, tensors_in
+from archc.elaborate.frame import Conflict, Frame, Level, Scope, taken_apart, tensors_in
 from archc.elaborate.unused import unused
 from archc.elaborate.values import (
     ComponentRef,
@@ -198,7 +198,7 @@ def template_for(
             env[p.name] = Scalar(value.value, Var(p.name))
     key = (
         id(ref), tuple((n, key_of(v)) for n, v in bound.values.items() if not isinstance(v, Value)),
-        tuple((p.name, t.dtype, tuple((a.name, a.size, a.dim.sym is None) for a in t.axes)) for p, _, t, _ in inputs),
+        tuple((p.name, t.dtype, tuple((a.name, a.size, a.dim.sym is None, a.order) for a in t.axes)) for p, _, t, _ in inputs),
         tuple(p.name for p in bound.defaulted), session.guards, bool(session.ghosts),
         tuple(p.name for p in ref.tree.parameters if isinstance(bound.values.get(p.name), Many)),
     )  # fmt: skip
@@ -313,7 +313,7 @@ def _copy_list(value: Any, p: tree.Parameter, frame: Frame, ordered: list[Value]
         ordered.append(made)
         return made
     if isinstance(value, Many):
-        return Many(tuple(_copy_list(v, p, frame, ordered) for v in value.items), value.is_tuple)
+        return Many(tuple(_copy_list(v, p, frame, ordered) for v in taken_apart(value)), value.is_tuple)
     return value
 
 
@@ -336,6 +336,8 @@ def finish(
     for result in results:
         if isinstance(result, Deferred):
             raise fail("E0220", f"`{result.op.name}` needs a tensor beside it", result.span)
+        if isinstance(result, Many) and role != "model":
+            taken_apart(result)
         tensors = tensors_in(result)
         if not isinstance(result, (Value, Many)) or (isinstance(result, Many) and len(tensors) != len(result.items)):
             raise fail("E0214", f"`{name}` returns {kind_of(result)}, and a result must be a tensor", span)
@@ -353,5 +355,5 @@ def finish(
     return Template(
         name, role, doc, passed, tuple(inputs), tuple(outputs), tuple(frame.body), tuple(frame.level.entries), span,
         tuple(frame.inits), tuple(s[1:] if s[0] == -1 else (s[0], -2) for s in shape) if nested else (),
-        tuple(frame.kinds.items()),
+        tuple(frame.kinds.items()), tuple(frame.assumed.items()),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from archc.ir.graph import ChildEntry, OpEntry, Value
-from archc.ir.sym import FnDef, Scalar
+from archc.ir.sym import FnDef, Scalar, Sym
 from archc.ops.base import Op
 from archc.records import dataclass
 from archc.source import Span
@@ -30,6 +30,16 @@ class Many:
 
     items: tuple[Any, ...]
     is_tuple: bool = False
+    # Where a loop over a parameter made it grow: what takes it apart is written for this length alone.
+    growth: Growth | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """How long a list is in the terms of the frame in which it grew."""
+
+    frame: Any
+    length: Sym
 
 
 @dataclass(frozen=True, eq=False)

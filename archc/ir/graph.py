@@ -213,6 +213,8 @@ class Template:
     lists: tuple[tuple[int, ...], ...] = ()
     # The declared kinds of the parameters that a spec declares: `int`, `size`, `list[int]` ...
     kinds: tuple[tuple[str, str], ...] = ()
+    # Lengths of lists, as expressions of the parameters, that the body is written for.
+    assumed: tuple[tuple[Sym, int], ...] = ()
 
     @property
     def unit(self) -> OpEntry | ChildEntry | None:

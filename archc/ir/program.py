@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from archc.contract import Obligation
 from archc.ir.graph import Template, Value
-from archc.ir.sym import Scalar
 from archc.records import dataclass
+from archc.ir.sym import Scalar, Sym
 from archc.source import Source, Span
 from archc.syntax import tree
 
@@ -29,6 +29,8 @@ class Output:
     kind: str
     when: str | None
     span: Span
+    # For a list that grew in a loop over a parameter, its length in the parameters' terms and in this build.
+    length: tuple[Sym, int] | None = None
 
 
 @dataclass(frozen=True)

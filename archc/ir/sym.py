@@ -185,6 +185,14 @@ def variables(sym: Sym) -> dict[str, Var]:
     return {inner.name: inner for inner in walk(sym) if isinstance(inner, Var)}
 
 
+def turns_of(keyword: str, over: Sym) -> Sym:
+    """How often a loop over `over` runs."""
+    if keyword in ("repeat", "loop"):
+        return over
+    whole = isinstance(over, Apply) and over.op in ("enumerate", "zip")
+    return apply("len", over.args[0] if whole and isinstance(over, Apply) else over)
+
+
 def apply(op: str, *args: Sym, fn: FnDef | None = None) -> Sym:
     """`op` on `args`, folded where every argument is a constant or the operator does nothing."""
     constants = [arg.value for arg in args if isinstance(arg, Const)]
