@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from archc.contract import Obligation
 from archc.ir.graph import Template, Value
-from archc.records import dataclass
 from archc.ir.sym import Scalar, Sym
+from archc.records import dataclass
 from archc.source import Source, Span
 from archc.syntax import tree
 
