@@ -23,7 +23,8 @@ class Diagnostic:
     """One finding.
 
     `label` is the cause, written under the caret; `related` are the places where what was expected comes
-    from; `notes` explain and `helps` say how to mend it.
+    from; `notes` explain and `helps` say how to mend it. `uses` are the calls that led to a component in
+    which the cause lies, the innermost first.
     """
 
     code: str
@@ -34,6 +35,7 @@ class Diagnostic:
     notes: tuple[str, ...] = ()
     helps: tuple[str, ...] = ()
     severity: str = "error"
+    uses: tuple[Label, ...] = ()
 
 
 class ArchError(Exception):
@@ -49,7 +51,19 @@ def fail(code: str, message: str, span: Span | None = None, label: str = "", **m
     return ArchError([Diagnostic(code, message, span, label, **more)])
 
 
+def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Findings in the order of the text: file by file as they are met, and from top to bottom in each."""
+    found = list(diagnostics)
+    files: dict[int, int] = {}
+    for d in found:
+        files.setdefault(id(d.span.source) if d.span is not None else 0, len(files))
+    return sorted(
+        found, key=lambda d: (files[id(d.span.source)], d.span.start) if d.span is not None else (files[0], 0)
+    )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """A help line naming the known word closest to `name`, if one is close."""
-    close = get_close_matches(name, [word for word in known if word != name], n=1, cutoff=0.6)
-    return (f"did you mean `{close[0]}`?",) if close else ()
+    words = {word.lower(): word for word in known if word != name}
+    close = get_close_matches(name.lower(), words, n=1, cutoff=0.6)
+    return (f"did you mean `{words[close[0]]}`?",) if close else ()

@@ -72,6 +72,7 @@ def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
         **_place(diagnostic.span),
         "label": diagnostic.label,
         "related": [{**_place(label.span), "label": label.text} for label in diagnostic.related],
+        "uses": [{**_place(label.span), "label": label.text} for label in diagnostic.uses],
         "notes": list(diagnostic.notes),
         "helps": list(diagnostic.helps),
     }
@@ -201,7 +202,7 @@ class _Painter:
         style = SEVERITY_STYLES.get(d.severity, BLUE)
         head = self.paint(f"{d.severity}[{clean(d.code)}]", style)
         out = [head + self.paint(f": {clean(d.message)}", BOLD)]
-        labels = [(label, BLUE, "-") for label in d.related]
+        labels = [(label, BLUE, "-") for label in (*d.related, *d.uses)]
         if d.span is not None:
             labels.insert(0, (Label(d.span, d.label), style, "^"))
         by_source: dict[Source, list[tuple[Span, _Mark]]] = {}
@@ -242,9 +243,7 @@ def _wrap(text: str, width: int) -> list[str]:
     if measure(text) <= width:
         return [text] if text else []
     indent = " " * min(len(text) - len(text.lstrip()), width // 2)
-    return textwrap.wrap(
-        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 class _Snippet:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from archc.contract import Contract, Obligation
 from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.ir.program import Program
+from archc.sizes import DivisorError
 from archc.syntax import tree
 
 USUAL = 224
@@ -115,20 +116,22 @@ def _refusal(program: Program, contract: Contract, sizes: dict[str, int], near: 
 def refusal(refused: Sequence[Obligation]) -> Diagnostic:
     """Needs that no input size meets together, told at the one that most likely is the mistake."""
     first, *others = sorted(refused, key=lambda o: ("equal", "divides", "at_least").index(o.kind))
-    words = {1: "this", 2: "both of these"}.get(len(refused), "all of these")
-    related = tuple(Label(o.span, f"{o.why}: {_demand(o)}") for o in others if o.span is not None)
-    label = f"{first.why}: {_demand(first)}"
-    return Diagnostic(first.code, f"no input size meets {words}", first.span, label, related)
+    related = tuple(Label(o.span, f"beside this: {o.why}") for o in others if o.span is not None)
+    demand = {"equal": "equal to", "divides": "a multiple of", "at_least": "at least"}[first.kind]
+    never = f"{first.left} is never {demand} {first.right}"
+    return Diagnostic(first.code, f"{first.why}, and no input fits", first.span, never, related, _tried(first))
 
 
-def _demand(o: Obligation) -> str:
-    match o.kind:
-        case "equal":
-            return f"{o.left} == {o.right}"
-        case "divides":
-            return f"{o.left} is a multiple of {o.right}"
-        case "at_least":
-            return f"{o.left} >= {o.right}"
+def _tried(o: Obligation) -> tuple[str, ...]:
+    """Both sides of an equation at a usual size."""
+    usual = dict.fromkeys(o.left.symbols | o.right.symbols, USUAL)
+    try:
+        left, right = o.left.evaluate(usual), o.right.evaluate(usual)
+    except DivisorError:
+        return ()
+    if o.kind != "equal" or left == right:
+        return ()
+    return (f"with an input of {USUAL}, {o.left} is {left} and {o.right} is {right}",)
 
 
 def claimed(program: Program) -> dict[str, int]:

@@ -298,6 +298,7 @@ def test_json_has_every_field():
                 "label": "from",
             }
         ],
+        "uses": [],
         "notes": ["n"],
         "helps": ["h"],
     }

@@ -147,11 +147,25 @@ class _Judge:
             return None
         known = [(e, q) for e, q in ((left, a), (right, b)) if not isinstance(e, tree.Number)]
         computed = ", ".join(f"{e.span.text} is {shown(q.value)}" for e, q in known)
-        percent = f" ({100 * gap / b.value:+.2g} %)" if b.value and math.isfinite(gap) else ""
+        percent = f" ({_share(a.value / b.value)})" if b.value and math.isfinite(gap) else ""
         notes = (f"the difference is {shown(gap)}{percent}",) if math.isfinite(gap) else ()
         if op == "==" and room:
             notes += (f"{right.span.text} allows {shown(b.value - room)} to {shown(b.value + room)}",)
-        return Diagnostic("E0501", "a claim does not hold", whole.span, computed, notes=notes)
+        return Diagnostic(
+            "E0501", "a claim does not hold", whole.span, computed, notes=notes, helps=self.confused(left, b, room)
+        )
+
+    def confused(self, left: tree.Expr, claimed: Quantity, room: float) -> tuple[str, ...]:
+        """Papers that write FLOPs mostly mean multiply-accumulates."""
+        other = {"flops": "macs", "macs": "flops"}
+        match left:
+            case tree.Call(function=tree.Name(name=name)) if name in other:
+                value = self.figure(other[name], left, left).value
+                if abs(value - claimed.value) <= room:
+                    return (
+                        f"`{other[name]}` of the same sizes is {shown(value)}: papers that write FLOPs mostly mean MACs",
+                    )
+        return ()
 
     # ---- numbers
 
@@ -197,9 +211,7 @@ class _Judge:
         except ArchError as error:
             (finding,) = error.diagnostics
             notes = (finding.label, *finding.notes) if finding.label else finding.notes
-            raise fail(
-                "E0502", "the model does not take inputs of these sizes", expr.span, notes=notes
-            ) from None
+            raise fail("E0502", "the model does not take inputs of these sizes", expr.span, notes=notes) from None
         cost = self.cost(sizes, options)
         if name == "receptive_field":
             return receptive_field(cost, expr)
@@ -268,9 +280,7 @@ def receptive_field(cost: Cost, expr: tree.Expr) -> Quantity:
 
     Raises ArchError E0502 where no result has positions.
     """
-    placed = [
-        row for row in _flat(cost.rows) if any(a[0].isupper() and a not in ("B", "C") for a in row.axes)
-    ]
+    placed = [row for row in _flat(cost.rows) if any(a[0].isupper() and a not in ("B", "C") for a in row.axes)]
     stages = [row for row in placed if row.kind == "stage"]
     chosen = next((row for row in reversed(stages or placed) if row.receptive), None)
     if chosen is None:
@@ -284,6 +294,11 @@ def receptive_field(cost: Cost, expr: tree.Expr) -> Quantity:
 def _flat(rows: tuple[Row, ...]) -> list[Row]:
     """Rows that follow each other in the model: stages and what stands beside them."""
     return [inner for row in rows for inner in (row, *(_flat(row.children) if row.kind != "stage" else ()))]
+
+
+def _share(ratio: float) -> str:
+    """How a figure stands to what is claimed: `+3.1 %`, or `2.1 times` where it is far from it."""
+    return f"{100 * (ratio - 1):+.2g} %" if 0.5 < ratio < 1.5 else f"{ratio:.2g} times what is claimed"
 
 
 def shown(number: float) -> str:

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
-from archc.diagnostics import ArchError, Diagnostic, fail
+from archc.diagnostics import ArchError, Diagnostic, fail, in_order
 from archc.glyphs import clean
 from archc.report import render, wants_color
 
@@ -30,8 +30,11 @@ def complain(diagnostics: Iterable[Diagnostic]) -> None:
 
 
 def unique(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Each finding once: variants of one file share most of their text."""
-    return tuple({(d.code, d.message, str(d.span), d.label): d for d in diagnostics}.values())
+    """Each finding once, in the order of the text: variants of one file share most of it."""
+    once: dict[tuple[str, ...], Diagnostic] = {}
+    for d in diagnostics:
+        once.setdefault((d.code, d.message, str(d.span), d.label), d)
+    return tuple(in_order(once.values()))
 
 
 def needs(error: ModuleNotFoundError) -> ArchError:

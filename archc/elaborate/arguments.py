@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from archc.diagnostics import did_you_mean, fail
+from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
 from archc.elaborate.frame import tensors_in
+from archc.elaborate.habits import call_helps, keyword_helps
 from archc.elaborate.operations import op_error
 from archc.elaborate.values import (
     Deferred,
     Many,
+    help_kind,
     kind_of,
 )
 from archc.ir.graph import Value
@@ -95,7 +98,9 @@ def signature(op: type[Op]) -> str:
 def bind_fields(
     op: type[Op], positional: list[Arg], keywords: list[Arg], operands: dict[str, Any], given: dict[str, Any],
     span: Span,
-) -> None:  # fmt: skip
+) -> list[Arg]:  # fmt: skip
+    """Fill the fields of an operation; the arguments come back, each with the name of what it fills as its keyword."""
+    named = list(keywords)
     tensors = [t for v in operands.values() for t in tensors_in(v)]
     fields = parameters(op)
     queue = [
@@ -110,31 +115,47 @@ def bind_fields(
         if not queue:
             raise fail(
                 "E0205",
-                f"`{op.name}` takes fewer arguments",
+                f"`{op.name}` takes fewer arguments: {len(positional)} are too many",
                 a.span,
                 "one too many",
                 helps=(f"signature: {signature(op)}",),
             )
         target = queue[0]
+        named.append(replace(a, keyword=target.name))
         if target.kind == "axes":
             given[target.name] = (*given.get(target.name, ()), *_axes(a, tensors, op))
             continue
         queue.pop(0)
         given[target.name] = _field(op, target, a, tensors)
     sizes = next((p for p in fields if p.kind == "sizes"), None)
+    unknown: list[Arg] = []
     for a in keywords:
         target = next((p for p in fields if p.name == a.keyword and p.kind != "sizes"), None)
         if target is not None:
             given[target.name] = _axes(a, tensors, op) if target.kind == "axes" else _field(op, target, a, tensors)
-        elif sizes is not None and a.keyword is not None:
+        elif sizes is not None and a.keyword is not None and not _foreign_keyword(op, a.keyword, tensors):
             given.setdefault(sizes.name, {})[a.keyword] = _field(op, Parameter(a.keyword, "any"), a, tensors)
         else:
-            legal = [p.name for p in fields if p.kind != "sizes"]
-            raise fail("E0203", f"`{op.name}` has no argument `{a.keyword}`", a.span, "unknown argument",
-                       helps=did_you_mean(a.keyword or "", legal) or (f"signature: {signature(op)}",))  # fmt: skip
+            unknown.append(a)
+    if unknown:
+        raise ArchError(_unknown_keyword(op, a) for a in unknown)
     for p in fields:
         if p.required and p.name not in given and p.kind not in ("sizes", "axes"):
-            raise fail("E0204", f"`{op.name}` needs `{p.name}`", span, helps=(f"signature: {signature(op)}",))
+            raise fail("E0204", f"`{op.name}` needs `{p.name}`", span, f"`{p.name}` is missing",
+                       helps=(f"signature: {signature(op)}",))  # fmt: skip
+    return named
+
+
+def _unknown_keyword(op: type[Op], a: Arg) -> Diagnostic:
+    keyword, legal = a.keyword or "", [p.name for p in parameters(op) if p.kind != "sizes"]
+    helps = keyword_helps(keyword, legal) or (*did_you_mean(keyword, legal), f"signature: {signature(op)}")
+    return Diagnostic("E0203", f"`{op.name}` has no argument `{keyword}`", a.span, "unknown argument", helps=helps)
+
+
+def _foreign_keyword(op: type[Op], keyword: str, tensors: list[Value]) -> bool:
+    """Whether a keyword is what another library calls an argument, and no axis."""
+    known = any(keyword in t.type for t in tensors) or keyword[:1].isupper()
+    return not known and bool(keyword_helps(keyword, [p.name for p in parameters(op)]))
 
 
 def _axes(a: Arg, tensors: list[Value], op: type[Op]) -> tuple[str, ...]:
@@ -156,7 +177,8 @@ def _axis(a: Arg, tensors: list[Value], op: type[Op]) -> str:
         first = tensors[0]
         raise fail("E0302", f"the operand of `{op.name}` has no axis `{a.axis}`: it is {first.type}", a.span, "no such axis",
                    helps=did_you_mean(a.axis, first.type.names))  # fmt: skip
-    raise fail("E0206", f"the name of an axis is needed here, and this is {kind_of(a.value)}", a.span)
+    known = f"axes are known by name: {', '.join(tensors[0].type.names)}" if tensors else "axes are known by name"
+    raise fail("E0206", f"the name of an axis is needed here, and this is {kind_of(a.value)}", a.span, helps=(known,))
 
 
 def _field(op: type[Op], p: Parameter, a: Arg, tensors: list[Value]) -> Any:
@@ -167,10 +189,8 @@ def _field(op: type[Op], p: Parameter, a: Arg, tensors: list[Value]) -> Any:
         names = [n for t in tensors for n in t.type.names]
         if p.kind == "any" and a.axis in names:
             return a.axis
-        known = [*OPERATIONS, *names]
-        raise fail(
-            "E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name", helps=did_you_mean(a.axis, known)
-        )
+        raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name",
+                   helps=call_helps(a.axis, [*OPERATIONS, *names]))  # fmt: skip
     if p.kind == "region" and not isinstance(value, Region):
         raise fail("E0206", f"`{op.name}` needs a region for `{p.name}`, and this is {kind_of(value)}", a.span,
                    helps=("regions are " + ", ".join(sorted(REGIONS)),))  # fmt: skip
@@ -217,7 +237,8 @@ def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span) -> None:
     else:
         return
     if not ok:
-        raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span)
+        raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span,
+                   helps=help_kind(value, wanted))  # fmt: skip
 
 
 def make_value(cls: Any, args: list[Arg], span: Span) -> Any:

@@ -1,4 +1,4 @@
-"""Binding names, and which names a piece of text may bind."""
+"""Binding names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from archc.diagnostics import fail
 from archc.elaborate.frame import Scope, tensors_in
+from archc.elaborate.reading import all_assigned
 from archc.elaborate.values import Deferred, Many, Module
 from archc.ir.graph import (
     Assign,
@@ -37,7 +38,7 @@ def _may_name(name: str, scope: Scope) -> bool:
 
 def _times_assigned(name: str, component: tree.Component) -> int:
     taken = sum(1 for p in component.parameters if p.name == name)
-    return taken + sum(1 for n in _all_assigned(component.body) if n == name)
+    return taken + sum(1 for n in all_assigned(component.body) if n == name)
 
 
 def _note(name: str, value: Any, node: tree.Node, scope: Scope) -> None:
@@ -51,27 +52,3 @@ def _note(name: str, value: Any, node: tree.Node, scope: Scope) -> None:
     ):
         # To hold a tensor in a list is not to read it: what stands outside of a loop stays there.
         frame.add(Assign(name, tuple(frame.use(t) for t in value.items), node.span))
-
-
-def _all_assigned(body: tuple[tree.Statement, ...]) -> list[str]:
-    names: list[str] = []
-    for statement in body:
-        match statement:
-            case tree.Assign(targets=targets):
-                names += targets
-            case tree.Augment(target=target) | tree.Declare(name=target):
-                names.append(target)
-            case tree.Loop(targets=targets, body=inner):
-                names += [*targets, *_all_assigned(inner)]
-            case tree.If(then=then, otherwise=otherwise):
-                names += _all_assigned(then) + _all_assigned(otherwise)
-            case tree.Bind(keyword=keyword, targets=targets):
-                names += [f"next {t}" for t in targets] if keyword == "next" else targets
-            case _:
-                pass
-    return names
-
-
-def assigned_names(body: tuple[tree.Statement, ...]) -> list[str]:
-    """The names that statements may bind, each once."""
-    return list(dict.fromkeys(_all_assigned(body)))

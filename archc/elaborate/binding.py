@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from archc.contract import Obligation, settle
-from archc.diagnostics import did_you_mean, fail
+from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.elaborate.frame import Scope
+from archc.elaborate.trail import in_library
 from archc.elaborate.values import (
     ComponentRef,
     Deferred,
@@ -16,6 +17,7 @@ from archc.elaborate.values import (
     OpRef,
     Poison,
     Recipe,
+    help_kind,
     kind_of,
 )
 from archc.ir.graph import Value
@@ -51,22 +53,27 @@ def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
     spans: dict[str, Span] = {}
     keywords = {a.keyword for a in args if a.keyword is not None}
     queue = [p for p in declared if p.name not in keywords]
+    unknown: tuple[Diagnostic, ...] = ()
     if piped is not None:
         first = next((p for p in queue if _takes(p.type, piped)), None)
         if first is None:
-            raise fail("E0205", f"`{name}` takes no tensor that `|>` could give it", span)
+            raise fail(
+                "E0205", f"`{name}` takes no tensor that `|>` could give it", span, helps=(signature_of(ref.tree),)
+            )
         values[first.name], spans[first.name] = piped, span
         queue.remove(first)
     for a in args:
         if a.keyword is not None:
             if not any(p.name == a.keyword for p in declared):
-                raise fail("E0203", f"`{name}` has no parameter `{a.keyword}`", a.span, "unknown parameter",
-                           helps=did_you_mean(a.keyword, [p.name for p in declared]))  # fmt: skip
+                unknown += fail("E0203", f"`{name}` has no parameter `{a.keyword}`", a.span, "unknown parameter",
+                                helps=(*did_you_mean(a.keyword, [p.name for p in declared]), signature_of(ref.tree)),
+                                ).diagnostics  # fmt: skip
+                continue
             target = a.keyword
         else:
             if not queue:
-                raise fail("E0205", f"`{name}` takes {len(declared)} arguments", a.span, "one too many",
-                           helps=(f"signature: {name}({', '.join(p.name for p in declared)})",))  # fmt: skip
+                raise fail("E0205", f"`{name}` takes {counted(declared)}", a.span, "one too many",
+                           helps=(signature_of(ref.tree),))  # fmt: skip
             target = queue.pop(0).name
         value = unwrap(a.value)
         if value is None or isinstance(value, AxisName):
@@ -76,12 +83,30 @@ def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
             else:
                 raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
         values[target], spans[target] = value, a.span
+    if unknown:
+        raise ArchError(unknown)
     missing = [p for p in declared if p.name not in values]
     for p in missing:
         if p.default is None:
-            raise fail("E0204", f"`{name}` needs `{p.name}`", span,
-                       helps=(f"signature: {name}({', '.join(q.name for q in declared)})",))  # fmt: skip
+            raise fail("E0204", f"`{name}` needs `{p.name}`", span, f"`{p.name}` is missing", related=declared_at(p),
+                       helps=(signature_of(ref.tree),))  # fmt: skip
     return Bound(values, spans, missing)
+
+
+def signature_of(component: tree.Component | tree.Function) -> str:
+    """`signature: layer(x, ratio=4)`, for messages."""
+    shown = [p.name if p.default is None else f"{p.name}={p.default.span.text}" for p in component.parameters]
+    return f"signature: {component.name}({', '.join(shown)})"
+
+
+def counted(parameters: tuple[tree.Parameter, ...]) -> str:
+    """`1 argument`, `3 arguments`."""
+    return f"{len(parameters)} argument{'s' * (len(parameters) != 1)}"
+
+
+def declared_at(parameter: tree.Parameter) -> tuple[Label, ...]:
+    """Where a parameter is declared, unless that is in the standard library."""
+    return () if in_library(parameter.span.source) else (Label(parameter.span, "declared here"),)
 
 
 def _takes(type: tree.TypeDecl, value: Any) -> bool:
@@ -146,7 +171,9 @@ def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
         return
     if not fits(p.type, value):
         wanted = "a tensor" if isinstance(p.type, tree.TensorDecl) else f"`{p.type.span.text}`"
-        raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span)
+        at = declared_at(p) if p.default is None or p.default.span != span else ()
+        raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span, related=at,
+                   helps=help_kind(value, wanted))  # fmt: skip
 
 
 def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span) -> dict[str, str]:
@@ -170,8 +197,18 @@ def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span) -> dict
         if theirs != ours and ours in type.names:
             takes = ", ".join(a.name for a in named)
             raise fail("E0306", f"`{owner}` takes [{takes}], and `{ours}` stands elsewhere in {type}", span,
-                       helps=("`rearrange` changes the order of axes",))  # fmt: skip
+                       f"`{theirs}` stands where `{ours}` should",
+                       helps=_reordered(list(type.names), [a.name for a in named]))  # fmt: skip
     return names
+
+
+def _reordered(found: list[str], wanted: list[str]) -> tuple[str, ...]:
+    """The rearrangement that brings the axes that both have to the places of the signature."""
+    rest = iter(name for name in found if name not in wanted)
+    order = [name if name in found else next(rest) for name in wanted]
+    first = next(i for i, (a, b) in enumerate(zip(found, order, strict=True)) if a != b)
+    change = f'"{" ".join(found[first:])} -> {" ".join(order[first:])}"'
+    return f"to change the order: `|> rearrange({change})`", "`[B, C, ...]` in the signature takes axes by name"
 
 
 def declared_size(decl: tree.AxisDecl, scope: Scope) -> str | None:
@@ -233,7 +270,7 @@ def bind_defaults(ref: ComponentRef, bound: Bound, scope: Scope) -> None:
         assert p.default is not None
         value = evaluate(p.default, scope)
         if not isinstance(value, Poison):
-            check_kind(ref.tree.name, p, value, p.span)
+            check_kind(ref.tree.name, p, value, p.default.span)
         scope.env[p.name] = value
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from archc.diagnostics import ArchError, fail
 from archc.elaborate import statements
-from archc.elaborate.assigning import assigned_names
 from archc.elaborate.expressions import evaluate, truth
 from archc.elaborate.frame import Scope
+from archc.elaborate.reading import assigned_names
 from archc.elaborate.values import POISON, Module, Poison
 from archc.ir.graph import (
     Branch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from archc.diagnostics import did_you_mean, fail
+from archc.diagnostics import fail
 from archc.elaborate import components, modules
 from archc.elaborate.arguments import (
     Arg,
@@ -22,6 +22,7 @@ from archc.elaborate.arguments import (
 )
 from archc.elaborate.binding import is_tensor_decl
 from archc.elaborate.frame import Scope, taken_apart, tensors_in
+from archc.elaborate.habits import call_helps
 from archc.elaborate.operations import apply_op, construct, settle_deferred
 from archc.elaborate.scalars import FUNCTIONS, call_function
 from archc.elaborate.values import (
@@ -97,9 +98,8 @@ def pipe(left: Any, right: tree.Expr, expr: tree.Expr, scope: Scope) -> Any:
 def unknown_callable(name: str, span: Span, scope: Scope) -> Any:
     """Raises ArchError E0201 for a call of something unknown."""
     known = [*scope.env, *scope.file.names, *OPERATIONS, *REGIONS, *PATHS, *FUNCTIONS]
-    raise fail(
-        "E0201", f"no operation or component is called `{name}`", span, "unknown name", helps=did_you_mean(name, known)
-    )
+    raise fail("E0201", f"no operation or component is called `{name}`", span, "unknown name",
+               helps=call_helps(name, known))  # fmt: skip
 
 
 def call(expr: tree.Call, scope: Scope, piped: Any, label: str | None) -> Any:
@@ -249,7 +249,7 @@ def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, spa
                 raise fail("E0206", f"`{op.name}` takes tensors, and its list holds {kind_of(item)}", span)
         ordered.append(tuple(value.items) if isinstance(value, Many) else value)
     keywords = [a for a in args if a.keyword is not None and a.keyword not in {n for n, _ in names}]
-    bind_fields(op, rest, keywords, operands, given, span)
+    args = bind_fields(op, rest, keywords, operands, given, span)
     if getattr(op, "deferred", False) and operands.get("like") is None:
         return Deferred(construct(op, given, span, scope), tuple(v for v in ordered if v is not None), span)
     return apply_op(op, ordered, given, label, span, scope, args)

@@ -6,8 +6,9 @@ from typing import Any
 
 from archc.diagnostics import fail
 from archc.elaborate.binding import Bound, bind, bind_defaults, bind_sizes, check_kind, check_sizes, fit
-from archc.elaborate.frame import DEEPEST_CALLS, Conflict, Frame, Scope, tensors_in
+from archc.elaborate.frame import Conflict, Frame, Scope, tensors_in
 from archc.elaborate.templates import run_body, template_for
+from archc.elaborate.trail import Use
 from archc.elaborate.values import (
     POISON,
     ComponentRef,
@@ -46,15 +47,8 @@ def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str |
     for p in ref.tree.parameters:
         if p.name in bound.values:
             check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name])
-    session = scope.session
-    session.depth += 1
-    try:
-        if session.depth > DEEPEST_CALLS:
-            raise fail("E0403", f"components call each other more than {DEEPEST_CALLS} deep", span,
-                       helps=("a component may not use itself",))  # fmt: skip
+    with scope.session.using(Use(ref, span, bound.values)):
         return _apply_bound(ref, bound, label, span, scope)
-    finally:
-        session.depth -= 1
 
 
 def _seen(value: Any, frame: Frame) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from archc.diagnostics import ArchError, did_you_mean, fail
+from archc.diagnostics import ArchError, Diagnostic, Label, fail
 from archc.elaborate import calls, operations
 from archc.elaborate.frame import Scope, taken_apart
+from archc.elaborate.habits import BASES, call_helps, foreign
 from archc.elaborate.scalars import (
     CONSTANTS,
     FUNCTIONS,
@@ -33,6 +35,7 @@ from archc.ir.graph import Value
 from archc.ir.sym import Apply, Comprehension, Const, Extent, FnDef, Scalar, Sym, Var, apply, const
 from archc.ops.base import parameters
 from archc.ops.table import NEGATIVE, NOT, OPERATIONS, OPERATORS, PICK
+from archc.source import Span
 from archc.syntax import tree
 from archc.where.paths import PATHS, Path, reverse_path
 from archc.where.regions import REGIONS, Region, combine_regions
@@ -76,8 +79,20 @@ def evaluate(expr: tree.Expr, scope: Scope) -> Any:
         case tree.Index():
             return _index(expr, scope)
         case tree.Attribute(value=value, name=name):
+            if isinstance(value, tree.Name) and value.name in BASES and value.name not in scope.env:
+                raise fail("E0201", f"nothing is called `{expr.span.text}` here", expr.span, "unknown name",
+                           helps=call_helps(name, OPERATIONS) or _bare(value.name, name))  # fmt: skip
             return _attribute(evaluate(value, scope), name, expr, scope)
     raise AssertionError(expr)
+
+
+def _bare(base: str, name: str) -> tuple[str, ...]:
+    """Help for a name of a Python module or object."""
+    if base == "self":
+        return (f"a call and its weights are written where they are used: `x |> {name}: linear(C)`",)
+    if name in OPERATIONS:
+        return (f"write `{name}` alone",)
+    return ("operations are written by their names alone: `conv`, `linear`, `softmax`",)
 
 
 def help_label(label: str) -> str:
@@ -116,7 +131,7 @@ def lookup(name: tree.Name, scope: Scope) -> Any:
         f"nothing is called `{name.name}` here",
         name.span,
         "unknown name",
-        helps=did_you_mean(name.name, known),
+        helps=call_helps(name.name, known),
     )
 
 
@@ -191,8 +206,25 @@ def binary(op: str, left: Any, right: Any, expr: tree.Node, scope: Scope) -> Any
         for side in sides.values():
             if isinstance(side.value, (str, tuple, type(None))):
                 raise fail("E0206", f"`{op}` works on tensors and numbers, not on {kind_of(side)}", expr.span)
-        return operations.apply_op(OPERATORS[op], operands, sides, None, expr.span, scope)
+        try:
+            return operations.apply_op(OPERATORS[op], operands, sides, None, expr.span, scope)
+        except ArchError as error:
+            raise ArchError(_at_sides(d, left, right, expr) for d in error.diagnostics) from None
     raise fail("E0206", f"`{op}` does not work between {kind_of(left)} and {kind_of(right)}", expr.span)
+
+
+def _at_sides(diagnostic: Diagnostic, left: Any, right: Any, expr: tree.Node) -> Diagnostic:
+    """What an operator refuses, shown at its two sides instead of the whole expression."""
+    if diagnostic.span != expr.span or not isinstance(left, Value) or not isinstance(right, Value):
+        return diagnostic
+    match expr:
+        case tree.Binary(left=first, right=second) | tree.Compare(operands=(first, second)):
+            at, other = first.span, second.span
+        case tree.Augment(target=target, value=second):
+            at, other = Span(expr.span.source, expr.span.start, expr.span.start + len(target)), second.span
+        case _:
+            return diagnostic
+    return replace(diagnostic, span=other, label=str(right.type), related=(Label(at, str(left.type)),))
 
 
 def _joint_growth(left: Any, right: Any) -> Growth | None:
@@ -391,8 +423,11 @@ def _index(expr: tree.Index, scope: Scope) -> Any:
         return Many(chosen)
     position = whole(evaluate(index, scope), index)
     if not -len(items) <= position.value < len(items):
-        raise fail("E0211", f"there is no item {position.value}: the list has {len(items)}", index.span,
-                   f"0 to {len(items) - 1} are legal" if items else "the list is empty")  # fmt: skip
+        number = f"{len(items)} item{'s' * (len(items) != 1)}"
+        raise fail("E0211", f"`{expr.value.span.text}` has {number}, and there is no item {position.value}", index.span,
+                   f"0 to {len(items) - 1} are legal" if items else "the list is empty",
+                   related=(Label(expr.value.span, kind_of(value)),),
+                   helps=("items are counted from 0",) if position.value == len(items) else ())  # fmt: skip
     item = items[position.value]
     if isinstance(item, Scalar) and isinstance(value, Scalar):
         if isinstance(position.sym, Const) and isinstance(value.sym, Apply) and value.sym.op == "list":
@@ -440,11 +475,15 @@ def _pick(value: Value, subscript: tree.Subscript, expr: tree.Index, scope: Scop
 def _attribute(value: Any, name: str, expr: tree.Attribute, scope: Scope) -> Any:
     if isinstance(value, Poison):
         return POISON
+    what = f"`.{name}` reads the size of a tensor's axis"
     if not isinstance(value, Value):
-        raise fail("E0207", f"{kind_of(value)} has no sizes", expr.span, f"`.{name}` reads the size of a tensor's axis")
+        raise fail("E0207", f"{kind_of(value)} has no sizes", expr.span, what)
+    if name not in value.type and foreign(name):
+        raise fail("E0201", f"a tensor has no `{name}`", expr.span, what, helps=call_helps(name, ()))
     if name not in value.type:
-        raise fail("E0302", f"{value.type} has no axis `{name}`", expr.span,
-                   helps=did_you_mean(name, value.type.names))  # fmt: skip
+        axes = ", ".join(f"`.{axis}`" for axis in value.type.names)
+        raise fail("E0302", f"{value.type} has no axis `{name}`", expr.span, what,
+                   helps=call_helps(name, value.type.names) or (f"its sizes are {axes}",))  # fmt: skip
     return size_of_axis(value, name, scope)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from archc.contract import Obligation
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.elaborate.names import check_label
+from archc.elaborate.trail import Use, refuse_circles, traced
 from archc.elaborate.values import FileNames, Many
 from archc.ir import graph
 from archc.ir.graph import Entry, Guard, InitRule, ListEntry, OpEntry, Statement, Value, WeightEntry
@@ -45,7 +46,7 @@ class Session:
     symbols: list[str] = field(default_factory=list)
     uids: int = 0
     nodes: int = 0
-    depth: int = 0
+    trail: list[Use] = field(default_factory=list)  # the calls around what is being elaborated
     ghosts: int = 0
     guards: tuple[Any, ...] = ()
     least: dict[str, int] = field(default_factory=dict)  # sizes of states may be 0, all others are at least 1
@@ -63,11 +64,26 @@ class Session:
         """Note the findings and go on; inside an arm that this build does not take, they end that arm instead."""
         if self.ghosts:
             raise error
-        for diagnostic in error.diagnostics:
-            if diagnostic not in self.diagnostics:
+        for found in error.diagnostics:
+            diagnostic = traced(found, self.trail)
+            if not any(replace(known, uses=diagnostic.uses) == diagnostic for known in self.diagnostics):
                 self.diagnostics.append(diagnostic)
         if len(self.diagnostics) > MOST_ERRORS:
             raise ArchError(self.diagnostics)
+
+    @contextmanager
+    def using(self, use: Use) -> Iterator[None]:
+        """Elaborate what a call stands for: what is found there tells how it was reached. Raises ArchError E0403."""
+        refuse_circles(use, self.trail)
+        if len(self.trail) == DEEPEST_CALLS:
+            raise fail("E0403", f"calls nest more than {DEEPEST_CALLS} deep", use.span)
+        self.trail.append(use)
+        try:
+            yield
+        except ArchError as error:
+            raise ArchError(traced(d, self.trail) for d in error.diagnostics) from None
+        finally:
+            self.trail.pop()
 
     def oblige(self, obligation: Obligation) -> None:
         if not self.ghosts:
@@ -203,9 +219,7 @@ class Frame:
             if known.uid == outside.uid:
                 return inside
         name = "" if outside.name in self.called.values() else outside.name
-        inside = self.value(
-            self.retyped.get(value.uid, outside.type), outside.span, self.called.get(value.uid, name)
-        )
+        inside = self.value(self.retyped.get(value.uid, outside.type), outside.span, self.called.get(value.uid, name))
         self.inputs.append((outside, inside))
         return inside
 
@@ -335,4 +349,16 @@ def mentions(sym: Sym, names: frozenset[str]) -> bool:
             return False
 
 
-__all__ = ["Conflict", "Const", "Frame", "Level", "Scope", "Session", "graph", "mentions", "rewrite", "taken_apart", "tensors_in"]
+__all__ = [
+    "Conflict",
+    "Const",
+    "Frame",
+    "Level",
+    "Scope",
+    "Session",
+    "graph",
+    "mentions",
+    "rewrite",
+    "taken_apart",
+    "tensors_in",
+]

@@ -6,6 +6,7 @@ from dataclasses import field
 from pathlib import Path
 
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.elaborate.habits import components
 from archc.elaborate.names import check_axes, check_variant
 from archc.elaborate.scalars import translate
 from archc.elaborate.values import ComponentRef, FileNames, FnRef
@@ -143,16 +144,30 @@ def _import(item: tree.Import, names: FileNames, loading: _Loading) -> None:
         try:
             source = read(path, shown)
         except ArchError:
-            raise fail(
-                "E0701", f"there is no spec `{'.'.join(item.path)}`", item.span, helps=(f"looked for {shown}",)
-            ) from None
+            raise fail("E0701", f"there is no spec `{'.' * item.dots}{'.'.join(item.path)}`", item.span,
+                       f"looked for {shown}", helps=_elsewhere(item, path)) from None  # fmt: skip
         _load(source, loading)
     imported = loading.files[path]
     for one in item.names:
         if one.name not in imported.names:
-            raise fail("E0703", f"{shown} has no `{one.name}`", one.span, helps=did_you_mean(one.name, imported.names))
+            known = ", ".join(imported.names)
+            raise fail("E0703", f"{shown} has no `{one.name}`", one.span, "unknown name",
+                       helps=did_you_mean(one.name, imported.names) or (f"it has {known}",))  # fmt: skip
         _new(one.alias, one, names)
         names.names[one.alias] = imported.names[one.name]
+
+
+def _elsewhere(item: tree.Import, path: Path) -> tuple[str, ...]:
+    """Where what is imported may lie instead: in the standard library, in a file of a close name, or beside this one."""
+    known = [(one.name, f"std.{file}") for one in item.names if (file := components().get(one.name)) is not None]
+    if known:
+        return tuple(f"`{name}` is in `{file}`" for name, file in known)
+    close = did_you_mean(path.stem, [file.stem for file in path.parent.glob("*.arch")])
+    if close:
+        return close
+    if item.dots == 0 and item.path[0] != "std":
+        return (f"a file beside this one is imported with a dot: `from .{'.'.join(item.path)} import ...`",)
+    return ()
 
 
 def _find(item: tree.Import, source: Source) -> tuple[Path, str]:

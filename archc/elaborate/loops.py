@@ -7,10 +7,9 @@ from typing import Any
 
 from archc.diagnostics import fail
 from archc.elaborate import statements
-from archc.elaborate.assigning import assigned_names
 from archc.elaborate.expressions import bind_targets, evaluate, items_of, length_of
 from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, tensors_in
-from archc.elaborate.reading import read_first
+from archc.elaborate.reading import assigned_names, read_first
 from archc.elaborate.templates import fresh
 from archc.elaborate.values import POISON, Growth, Many, Poison, kind_of
 from archc.ir.graph import (

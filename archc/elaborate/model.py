@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import field, replace
 from typing import Any
 
-from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail, in_order
 from archc.elaborate.arguments import Arg
 from archc.elaborate.assigning import bind_name
-from archc.elaborate.binding import Bound, check_kind
+from archc.elaborate.binding import Bound, check_kind, counted, declared_at, signature_of
 from archc.elaborate.calls import arguments
 from archc.elaborate.expressions import evaluate, size_of_axis
 from archc.elaborate.frame import Frame, Level, Scope, Session, known_length, taken_apart, tensors_in
@@ -17,6 +18,7 @@ from archc.elaborate.modules import EntryRef, entry_template
 from archc.elaborate.owned import init_rule
 from archc.elaborate.statements import run_statements
 from archc.elaborate.templates import doc_of, finish, kinds_of, lift
+from archc.elaborate.trail import Use
 from archc.elaborate.values import POISON, ComponentRef, FileNames, Many, Poison, kind_of
 from archc.ir.graph import Value
 from archc.ir.program import EntryPoint, Input, Output, Program
@@ -232,6 +234,7 @@ class Variant:
     facts: tuple[tree.Fact, ...]
     span: Span
     file: FileNames
+    call: Span
 
 
 def variant_names(library: Library) -> list[str]:
@@ -265,7 +268,7 @@ def _resolve(ref: BindingRef, depth: int) -> Variant:
     if isinstance(target, BindingRef):
         base = _resolve(target, depth + 1)
     elif isinstance(target, ComponentRef) and target.tree.role == "model":
-        base = Variant(ref.tree.name, target, (), (), ref.tree.span, file)
+        base = Variant(ref.tree.name, target, (), (), ref.tree.span, file, expr.span)
     elif target is None:
         raise fail(
             "E0201",
@@ -282,11 +285,12 @@ def _resolve(ref: BindingRef, depth: int) -> Variant:
         name = a.keyword
         if name is None:
             if position >= len(declared):
-                raise fail("E0205", f"`{call.name}` takes {len(declared)} arguments", a.span, "one too many")
+                raise fail("E0205", f"`{call.name}` takes {counted(declared)}", a.span, "one too many",
+                           helps=(signature_of(base.model.tree),))  # fmt: skip
             name = declared[position].name
         if not any(p.name == name for p in declared):
             raise fail("E0203", f"`{base.model.tree.name}` has no parameter `{name}`", a.span, "unknown parameter",
-                       helps=did_you_mean(name, [p.name for p in declared]))  # fmt: skip
+                       helps=(*did_you_mean(name, [p.name for p in declared]), signature_of(base.model.tree)))  # fmt: skip
         if a.value is None:
             raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
         from archc.elaborate.arguments import unwrap
@@ -294,7 +298,7 @@ def _resolve(ref: BindingRef, depth: int) -> Variant:
         given = [g for g in given if g[0] != name] + [(name, unwrap(a.value), a.span)]
     # Claims and recorded answers are about one variant; weights and initialisers hold for what is made from it too.
     kept = tuple(f for f in base.facts if isinstance(f, (tree.Weights, tree.Init)))
-    return Variant(ref.tree.name, base.model, tuple(given), kept + ref.tree.facts, ref.tree.span, file)
+    return Variant(ref.tree.name, base.model, tuple(given), kept + ref.tree.facts, ref.tree.span, file, expr.span)
 
 
 def overridden(base: Variant, **arguments: Any) -> Variant:
@@ -322,14 +326,17 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
             check_kind(ref.tree.name, p, value, span)
         elif p.default is not None:
             value = evaluate(p.default, scope)
-            check_kind(ref.tree.name, p, value, p.span)
+            check_kind(ref.tree.name, p, value, p.default.span)
         else:
-            raise fail("E0204", f"`{ref.tree.name}` needs `{p.name}`", chosen.span)
+            raise fail("E0204", f"`{ref.tree.name}` needs `{p.name}`", chosen.call, f"`{p.name}` is missing",
+                       related=declared_at(p), helps=(signature_of(ref.tree),))  # fmt: skip
         taken: dict[str, Any] = {}
         scope.env[p.name] = lift(value, p.name, passed, taken)
     frame.parameters = dict(passed)
     frame.kinds = kinds_of(ref)
-    run_statements(ref.tree.body, scope)
+    numbers = {name: value for name, (value, _) in given.items()}
+    with session.using(Use(ref, chosen.call, numbers)) if numbers else nullcontext():
+        run_statements(ref.tree.body, scope)
     for fact in chosen.facts:
         match fact:
             case tree.Init():
@@ -339,7 +346,7 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
             case _:
                 model.fact(fact)
     if session.diagnostics:
-        raise ArchError(session.diagnostics)
+        raise ArchError(in_order(session.diagnostics))
     model.states_out(scope)
     if not model.inputs:
         raise fail(
@@ -359,7 +366,7 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
         doc_of(ref.tree.body),
     )
     if session.diagnostics:
-        raise ArchError(session.diagnostics)
+        raise ArchError(in_order(session.diagnostics))
     source = library.main.file.source
     doc = next((item.text for item in ref.file.file.items if isinstance(item, tree.Doc)), "")
     return Program(

@@ -12,12 +12,16 @@ from archc.elaborate.binding import (
     bind_sizes,
     check_kind,
     check_sizes,
+    counted,
+    declared_at,
     fit,
+    signature_of,
     still_missing,
 )
 from archc.elaborate.components import call_template
-from archc.elaborate.frame import DEEPEST_CALLS, Frame, Level, Scope, tensors_in
+from archc.elaborate.frame import Frame, Level, Scope, tensors_in
 from archc.elaborate.templates import doc_of, finish, run_body
+from archc.elaborate.trail import Use
 from archc.elaborate.values import (
     POISON,
     ComponentRef,
@@ -52,10 +56,11 @@ def call_fn(ref: FnRef, args: list[Any], piped: Any, span: Span, scope: Scope) -
         given[queue.pop(0).name] = piped
     for a in args:
         if a.keyword is None and not queue:
-            raise fail("E0205", f"`{ref.tree.name}` takes {len(declared)} arguments", a.span, "one too many")
+            raise fail("E0205", f"`{ref.tree.name}` takes {counted(declared)}", a.span, "one too many",
+                       helps=(signature_of(ref.tree),))  # fmt: skip
         if a.keyword is not None and a.keyword not in {p.name for p in declared}:
-            raise fail("E0203", f"`{ref.tree.name}` has no parameter `{a.keyword}`", a.span,
-                       helps=did_you_mean(a.keyword, [p.name for p in declared]))  # fmt: skip
+            raise fail("E0203", f"`{ref.tree.name}` has no parameter `{a.keyword}`", a.span, "unknown parameter",
+                       helps=(*did_you_mean(a.keyword, [p.name for p in declared]), signature_of(ref.tree)))  # fmt: skip
         value = unwrap(a.value)
         if value is None:
             raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
@@ -67,16 +72,11 @@ def call_fn(ref: FnRef, args: list[Any], piped: Any, span: Span, scope: Scope) -
         elif p.default is not None:
             inner.env[p.name] = evaluate(p.default, inner)
         else:
-            raise fail("E0204", f"`{ref.tree.name}` needs `{p.name}`", span)
+            raise fail("E0204", f"`{ref.tree.name}` needs `{p.name}`", span, f"`{p.name}` is missing",
+                       related=declared_at(p), helps=(signature_of(ref.tree),))  # fmt: skip
     values = [inner.env[p.name] for p in declared]
-    session = scope.session
-    session.depth += 1
-    try:
-        if session.depth > DEEPEST_CALLS:
-            raise fail("E0403", f"functions call each other more than {DEEPEST_CALLS} deep", span)
+    with scope.session.using(Use(ref, span, given)):
         result = evaluate(ref.tree.body, inner)
-    finally:
-        session.depth -= 1
     if isinstance(result, Scalar) and all(isinstance(v, Scalar) for v in values):
         syms = tuple(v.sym for v in values)
         if all(isinstance(s, Const) for s in syms) or not ref.definition.parameters:
@@ -131,16 +131,9 @@ def call_entry(ref: EntryRef, args: list[Any], piped: Any, span: Span, scope: Sc
     for p in ref.tree.parameters:
         if p.name in bound.values:
             check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name])
-    session = scope.session
-    session.depth += 1
-    try:
-        if session.depth > DEEPEST_CALLS:
-            raise fail("E0403", f"entries call each other more than {DEEPEST_CALLS} deep", span,
-                       helps=("an entry may not use itself",))  # fmt: skip
+    with scope.session.using(Use(component, span, bound.values)):
         values = [bound.values[p.name] for p in ref.tree.parameters if p.name in bound.values]
         made = entry_template(ref, values, bound, level, span)
-    finally:
-        session.depth -= 1
     if made is None:
         return POISON
     return call_template(made, (), component, bound, span, scope, None)

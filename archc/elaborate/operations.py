@@ -8,12 +8,15 @@ from archc.contract import Obligation, settle
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.elaborate import components
 from archc.elaborate.frame import Scope
+from archc.elaborate.trail import place
 from archc.elaborate.values import (
     Deferred,
     Many,
 )
 from archc.ir.graph import Apply, Value
+from archc.ir.types import TensorType
 from archc.ops.base import Op, OpError, parameters
+from archc.ops.checks import listed_divisors
 from archc.sizes import Size, SizeError
 from archc.source import Span
 
@@ -32,13 +35,15 @@ def construct(op: type[Op], given: dict[str, Any], span: Span, scope: Scope) -> 
         raise op_error(error, span) from None
 
 
-def op_error(error: OpError, span: Span, args: list[Arg] | None = None) -> ArchError:
-    """An operation's refusal, with the place it is about."""
-    place = span
-    if args and error.argument:
-        place = next((a.span for a in args if a.keyword == error.argument), span)
+def op_error(
+    error: OpError, span: Span, args: list[Arg] | None = None, types: tuple[TensorType, ...] = ()
+) -> ArchError:
+    """An operation's refusal, with the place it is about and the operand that it refuses."""
+    at = next((a.span for a in args or () if a.keyword == error.argument), span) if error.argument else span
+    said = f"{error.message} {error.label}"
+    notes = tuple(f"the operand is {type}" for type in types if str(type) not in said)
     return ArchError(
-        [Diagnostic(error.code, error.message, place, error.label, helps=(error.help,) if error.help else ())]
+        [Diagnostic(error.code, error.message, at, error.label, notes=notes, helps=(error.help,) if error.help else ())]
     )
 
 
@@ -46,7 +51,7 @@ class Checker:
     """Collects what a shape rule demands: proved in silence, refused as an error, else part of the contract."""
 
     def __init__(self, scope: Scope, span: Span) -> None:
-        self.scope, self.span = scope, span
+        self.scope, self.span = scope, place(span, scope.session.trail)
 
     def equal(self, left: Size, right: Size, why: str, code: str = "E0331") -> None:
         self._state(Obligation("equal", left, right, self.span, why, code, self.scope.session.guards))
@@ -60,7 +65,10 @@ class Checker:
     def _state(self, obligation: Obligation) -> None:
         verdict = settle(obligation, self.scope.session.least)
         if verdict == "refused":
-            raise OpError(obligation.why, obligation.code, label=_refusal(obligation))
+            why, label = obligation.why, _refusal(obligation)
+            if obligation.kind == "equal":
+                why = f"{why}, and the sizes differ: {obligation.left} and {obligation.right}"
+            raise OpError(why, obligation.code, label=label, help=_divisors(obligation))
         if verdict == "depends":
             symbols = obligation.left.symbols | obligation.right.symbols
             if "B" in symbols:
@@ -68,6 +76,14 @@ class Checker:
                     f"{obligation.why}: this would restrict the batch", obligation.code, label=_refusal(obligation)
                 )
             self.scope.session.oblige(obligation)
+
+
+def _divisors(o: Obligation) -> str:
+    """What would divide a size that is a number."""
+    size = o.left.constant
+    if o.kind != "divides" or size is None or size < 1:
+        return ""
+    return f"what divides {size}: {listed_divisors(size)}"
 
 
 def _refusal(o: Obligation) -> str:
@@ -105,7 +121,9 @@ def apply_op(
         results = instance.infer(Checker(scope, span), *types)
         weights = instance.weights(*types)
     except OpError as error:
-        raise op_error(error, span, args) from None
+        # With several operands the message says which it is about.
+        shown = tuple(t for t in types if isinstance(t, TensorType)) if len(types) == 1 else ()
+        raise op_error(error, span, args, shown if error.code.startswith("E03") else ()) from None
     except (SizeError, OverflowError) as error:
         raise fail("E0404", f"a size is too large: {error}", span) from None
     for type in results:

@@ -1,4 +1,4 @@
-"""Which names a piece of text reads from around it."""
+"""Which names a piece of text binds, and which it reads from around it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from archc.elaborate.assigning import assigned_names
 from archc.syntax import tree
 
 
@@ -16,33 +15,58 @@ def read_first(body: tuple[tree.Statement, ...], bound: frozenset[str]) -> froze
     for statement in body:
         match statement:
             case tree.Assign(targets=targets):
-                read |= set(_names(statement)) - bound
+                read |= set(names_in(statement)) - bound
                 bound |= set(targets)
             case tree.Augment(target=target):
-                read |= {target, *_names(statement)} - bound
+                read |= {target, *names_in(statement)} - bound
                 bound |= {target}
             case tree.Loop(targets=targets, body=inner):
-                read |= set(_names(statement.iterable)) - bound
+                read |= set(names_in(statement.iterable)) - bound
                 # There may be no turn, and then nothing is bound.
                 read |= read_first(inner, bound | set(targets))
             case tree.If(then=then, otherwise=otherwise):
-                read |= set(_names(statement.condition)) - bound
+                read |= set(names_in(statement.condition)) - bound
                 read |= read_first(then, bound) | read_first(otherwise, bound)
                 bound |= set(assigned_names(then)) & set(assigned_names(otherwise))
             case _:
-                read |= set(_names(statement)) - bound
+                read |= set(names_in(statement)) - bound
                 bound |= set(assigned_names((statement,)))
     return frozenset(read)
 
 
-def _names(item: Any) -> Iterator[str]:
+def names_in(item: Any) -> Iterator[str]:
     """The names that an expression, or any piece of text, mentions."""
     if isinstance(item, tree.Name):
         yield item.name
     elif isinstance(item, tuple):
         for inner in item:
-            yield from _names(inner)
+            yield from names_in(inner)
     elif isinstance(item, tree.Node):
         for part in fields(item):
             if part.name != "span":
-                yield from _names(getattr(item, part.name))
+                yield from names_in(getattr(item, part.name))
+
+
+def all_assigned(body: tuple[tree.Statement, ...]) -> list[str]:
+    """The names that statements may bind, as often as they do."""
+    names: list[str] = []
+    for statement in body:
+        match statement:
+            case tree.Assign(targets=targets):
+                names += targets
+            case tree.Augment(target=target) | tree.Declare(name=target):
+                names.append(target)
+            case tree.Loop(targets=targets, body=inner):
+                names += [*targets, *all_assigned(inner)]
+            case tree.If(then=then, otherwise=otherwise):
+                names += all_assigned(then) + all_assigned(otherwise)
+            case tree.Bind(keyword=keyword, targets=targets):
+                names += [f"next {t}" for t in targets] if keyword == "next" else targets
+            case _:
+                pass
+    return names
+
+
+def assigned_names(body: tuple[tree.Statement, ...]) -> list[str]:
+    """The names that statements may bind, each once."""
+    return list(dict.fromkeys(all_assigned(body)))

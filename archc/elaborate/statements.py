@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from archc.diagnostics import ArchError, did_you_mean, fail
+from archc.diagnostics import ArchError, Label, did_you_mean, fail
 from archc.elaborate import branches, loops, operations
-from archc.elaborate.assigning import assigned_names, bind_name
+from archc.elaborate.assigning import bind_name
 from archc.elaborate.expressions import binary, evaluate, items_of, truth
 from archc.elaborate.frame import Scope
 from archc.elaborate.owned import declare, declare_module, init_rule
-from archc.elaborate.values import POISON, Many, Poison
+from archc.elaborate.reading import assigned_names
+from archc.elaborate.values import POISON, Many, Poison, kind_of
+from archc.ir.graph import Value
 from archc.ir.sym import Scalar
 from archc.sizes import Size
+from archc.source import Span
 from archc.syntax import tree
 
 
@@ -22,11 +25,20 @@ def run_statements(body: tuple[tree.Statement, ...], scope: Scope) -> None:
             run_statement(statement, scope)
         except ArchError as error:
             scope.session.report(error)
+            _poison_numbers(error, scope)
             declared = [statement.name] if isinstance(statement, tree.Declare) else []
             for name in (*assigned_names((statement,)), *declared):
                 scope.env[name] = POISON
             if isinstance(statement, tree.Return):
                 scope.returned = (POISON,)
+
+
+def _poison_numbers(error: ArchError, scope: Scope) -> None:
+    """A number that was refused where it stands alone is not told again at each further use of its name."""
+    for found in error.diagnostics:
+        name = found.span.text.rpartition("=")[2].strip() if found.span is not None else ""
+        if found.code in ("E0206", "E0213") and isinstance(scope.env.get(name), Scalar):
+            scope.env[name] = POISON
 
 
 def run_statement(statement: tree.Statement, scope: Scope) -> None:
@@ -41,7 +53,8 @@ def run_statement(statement: tree.Statement, scope: Scope) -> None:
             bind_name(target, result, statement, scope)
         case tree.Return(values=values):
             if scope.returned is not None:
-                raise fail("E0215", "a component returns once", statement.span)
+                raise fail("E0215", "a component returns once", statement.span, "this is a second `return`",
+                           helps=("write it once, at the end: the arms of an `if` give their result the same name",))  # fmt: skip
             scope.returned = tuple(evaluate(v, scope) for v in values)
             if len(scope.returned) == 1 and isinstance(scope.returned[0], Many) and scope.returned[0].is_tuple:
                 scope.returned = scope.returned[0].items
@@ -91,9 +104,18 @@ def _assign(statement: tree.Assign, scope: Scope) -> None:
         for name in statement.targets:
             scope.env[name] = POISON
         return
+    if isinstance(value, Value):
+        raise fail("E0208", f"{len(statement.targets)} names for one tensor", statement.value.span, str(value.type),
+                   helps=(f"`split(x, {len(statement.targets)}, C)` makes several of one",))  # fmt: skip
     items = items_of(value, statement.value)
     if len(items) != len(statement.targets):
-        raise fail("E0208", f"{len(statement.targets)} names for {len(items)} results", statement.span)
+        names, start = len(statement.targets), statement.span.start
+        text = statement.span.source.text
+        span = Span(statement.span.source, start, start + len(text[start : text.index("=", start)].rstrip()))
+        given = ", ".join(str(i.type) for i in items if isinstance(i, Value)) or kind_of(value)
+        helps = ("a result that is not needed is called `_`",) if names < len(items) else ()
+        raise fail("E0208", f"{names} names for {len(items)} results", span, f"{names} names",
+                   related=(Label(statement.value.span, f"{len(items)} results: {given}"),), helps=helps)  # fmt: skip
     for name, item in zip(statement.targets, items, strict=True):
         bind_name(name, item, statement, scope)
 

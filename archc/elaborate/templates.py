@@ -193,7 +193,7 @@ def template_for(
                 env[p.name] = lift(bound.values[p.name], p.name, passed, taken)
         elif isinstance(p.default, (tree.Number, tree.Constant, tree.String)) and p.default.value is not None:
             value = Scalar(p.default.value, Const(p.default.value))
-            check_kind(ref.tree.name, p, value, p.span)
+            check_kind(ref.tree.name, p, value, p.default.span)
             passed.append((p.name, value))
             env[p.name] = Scalar(value.value, Var(p.name))
     key = (

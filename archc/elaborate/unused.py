@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from archc.diagnostics import Diagnostic
+from archc.diagnostics import Diagnostic, Label
 from archc.ir.graph import Apply, Assign, Branch, Call, Merge, Relabel, Repeat, Statement, Value
 
 
@@ -31,9 +31,14 @@ def unused(body: tuple[Statement, ...], outputs: Iterable[Value], owner: str) ->
         if name.startswith("_"):
             continue
         what = f"`{name}`" if name else "this tensor"
+        again = next(
+            (a for a in body if isinstance(a, Assign) and a.name == name and a.span.start > statement.span.start), None
+        )
+        related = (Label(again.span, f"`{name}` gets another value here"),) if again is not None else ()
+        lost = f"begin with it to go on from it: `{name} = {name} |> ...`" if again is not None else ""
         found.append(Diagnostic(
-            "E0351", f"{what} is computed and never used", statement.span, f"nothing in `{owner}` reads it",
-            helps=("a later line may read an older name than it should", "to drop a result on purpose, call it `_`"),
+            "E0351", f"{what} is computed and never used", statement.span, f"nothing in `{owner}` reads it", related,
+            helps=(lost or "a later line may read an older name than it should", "to drop a result on purpose, call it `_`"),
         ))  # fmt: skip
     return found
 

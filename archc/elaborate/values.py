@@ -9,9 +9,13 @@ from typing import Any
 from archc.ir.graph import ChildEntry, OpEntry, Value
 from archc.ir.sym import FnDef, Scalar, Sym
 from archc.ops.base import Op
+from archc.ops.checks import shown
 from archc.records import dataclass
+from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree
+
+LONGEST = 48  # of a number, string or list that a message repeats
 
 
 class Poison:
@@ -110,10 +114,17 @@ def kind_of(value: Any) -> str:
     match value:
         case Value():
             return f"a tensor {value.type}"
+        case Scalar(value=None):
+            return "none"
+        case Scalar(value=tuple(items)) if len(shown(value)) > LONGEST or len(items) > 8:
+            return f"a list of {len(items)} items"
         case Scalar(value=v):
-            words: Mapping[type, str] = {bool: "a truth value", int: "a whole number", float: "a number", str: "a string",
-                                         tuple: "a list", type(None): "none"}  # fmt: skip
-            return words.get(type(v), "a size")
+            words: Mapping[type, str] = {bool: "the truth value", int: "the whole number", float: "the real number",
+                                         str: "the string", tuple: "the list", Size: "the size"}  # fmt: skip
+            if type(v) not in words:
+                return "a number that depends on the sizes of the inputs"
+            text = shown(value)
+            return f"{words[type(v)]} {text if len(text) <= LONGEST else text[:LONGEST] + '...'}"
         case Many():
             return "a list"
         case Recipe() | ComponentRef() | OpRef():
@@ -126,3 +137,23 @@ def kind_of(value: Any) -> str:
             return f"`{value.op.name}(...)`"
         case _:
             return type(value).__name__.lower()
+
+
+def help_kind(value: Any, wanted: str) -> tuple[str, ...]:
+    """How a value becomes one of the kind that is wanted."""
+    raw = value.value if isinstance(value, Scalar) else value
+    match raw:
+        case float() if "int" in wanted or "whole" in wanted or "size" in wanted:
+            return ("`/` gives a real number: write `//`, or `int(...)`, `round(...)`, `ceil(...)`",)
+        case str() if _is_number(raw):
+            return (f"write it without quotes: {raw}",)
+        case int() if wanted.startswith("`list") and not isinstance(raw, bool):
+            return (f"a list of one is written `[{raw}]`",)
+        case Many() | tuple() if "list" not in wanted and "tensor" not in wanted:
+            return ("one item of a list is written `xs[i]`",)
+        case _:
+            return ()
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()

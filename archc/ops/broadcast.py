@@ -68,7 +68,11 @@ def broadcast(check: Check, a: TensorType, b: TensorType, symbol: str) -> tuple[
                 f"the {what} do not match: {axis.name} is {left} on the left and {right} on the right",
                 "E0331" if axis.is_position else "E0301",
                 label=f"{a} {symbol} {b}",
-                help=stretched if 1 in (left.constant, right.constant) else "",
+                help=stretched
+                if 1 in (left.constant, right.constant)
+                else f"make both {left} or both {right}: `linear` and `conv` say how many channels come out"
+                if axis.name == "C"
+                else "",
             )
         check.equal(left.size, right.size, f"both sides of `{symbol}` have the axis {axis.name}")
         first, second = (left, right) if large is a else (right, left)

@@ -76,13 +76,12 @@ def whole(value: Scalar, name: str, least: int = 1) -> int:
     """A whole number of at least `least`."""
     number = value.value
     if isinstance(number, bool) or not isinstance(number, int):
-        raise OpError(f"`{name}` must be a whole number, and is {shown(value)}", "E0213", argument=name)
+        halves = "`/` gives a real number: write `//`" if isinstance(number, float) else ""
+        raise OpError(f"`{name}` must be a whole number, and is {shown(value)}", "E0213", argument=name, help=halves)
     if number < least:
         raise OpError(f"`{name}` must be at least {least}, and is {number}", "E0213", argument=name)
     if number > LARGEST:
-        raise OpError(
-            f"`{name}` must be at most {LARGEST}", "E0213", argument=name, label="this number is too large"
-        )
+        raise OpError(f"`{name}` must be at most {LARGEST}", "E0213", argument=name, label="this number is too large")
     return number
 
 
@@ -96,9 +95,7 @@ def real(value: Scalar, name: str, low: float = -math.inf, high: float = math.in
             f" of at least {low:g}" if low > -math.inf else "",
             f" of at most {high:g}" if high < math.inf else "",
         )
-        raise OpError(
-            f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name
-        )
+        raise OpError(f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name)
     return number
 
 
@@ -139,16 +136,20 @@ def divides(groups: Scalar, name: str, *widths: tuple[int, str]) -> int:
     for width, what in widths:
         if width % count:
             common = math.gcd(*(w for w, _ in widths))
-            fits = [str(g) for g in range(1, min(common, 4096) + 1) if common % g == 0]
-            shown_fits = ", ".join(fits[:16]) + (", ..." if len(fits) > 16 else "")
             raise OpError(
                 f"{count} groups do not divide {width} {what}",
                 "E0321",
                 argument=name,
                 label=f"{width} % {count} = {width % count}",
-                help=f"what divides: {shown_fits}",
+                help=f"what divides: {listed_divisors(common)}",
             )
     return count
+
+
+def listed_divisors(number: int) -> str:
+    """The divisors of a number in a message, the first of them where there are many."""
+    fits = [str(d) for d in range(1, min(number, 4096) + 1) if number % d == 0]
+    return ", ".join(fits[:16]) + (", ..." if len(fits) > 16 or number > 4096 else "")
 
 
 def shown(value: Scalar) -> str:

@@ -32,6 +32,13 @@ class Norm(Op):
     def check_numbers(self, x: TensorType, eps: Scalar) -> None:
         """Raises OpError for what no norm works on."""
         floating(x, f"`{self.name}`")
+        if isinstance(eps.value, int) and eps.value > 1:
+            raise OpError(
+                f"`eps` must be a small number, and is {eps.value}",
+                "E0213",
+                argument="eps",
+                help=f"the width is read from the tensor and not given: `{self.name}` alone",
+            )
         real(eps, "eps", low=0)
 
     def weights(self, x: TensorType) -> tuple[Weight, ...]:
@@ -111,9 +118,7 @@ class BatchNorm(Norm):
         if code.functional:
             names = ["running_mean", "running_var", *(("weight", "bias") if self.affine else ())]
             numbers = options(code, ("momentum", self.momentum, 0.1), ("eps", self.eps, 1e-5))
-            text = call(
-                "F.batch_norm", given, [code.weight(n) for n in names], "training=self.training", numbers
-            )
+            text = call("F.batch_norm", given, [code.weight(n) for n in names], "training=self.training", numbers)
         else:
             text = call(code.child, given)
         return Operand(text + unfold, x.type, x.order)
@@ -177,9 +182,7 @@ class LayerNorm(Norm):
             fixed(x, name, f"`{self.name}`")
         return (x,)
 
-    def reach(
-        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Reach | None:
+    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
         return None if axis in self.axis else Reach(axis)
 
     def _shape(self, code: Code, x: TensorType) -> list[str]:
@@ -270,9 +273,7 @@ class GroupNorm(Norm):
         numbers = options(code, ("eps", self.eps, 1e-5))
         return call("nn.GroupNorm", code.number(self.groups), code.number(x[self.axis].dim), numbers)
 
-    def reach(
-        self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
-    ) -> Reach | None:
+    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
         return None  # the statistics are those of all positions
 
     def _ride(self, x: TensorType, names: Sequence[str]) -> tuple[str, ...]:
@@ -293,9 +294,7 @@ class GroupNorm(Norm):
         return Operand(text + unfold, x.type, x.order)
 
     def reference(self, run: Run, x: Named) -> Named:
-        ride = tuple(
-            name for name in x.names if name != self.axis and not (name[0].isupper() and name not in "BC")
-        )
+        ride = tuple(name for name in x.names if name != self.axis and not (name[0].isupper() and name not in "BC"))
         names = (*ride, self.axis, *(name for name in x.names if name not in (*ride, self.axis)))
         data = x.to(names)
         rows = data.reshape(*data.shape[: len(ride)], self.groups.value, -1)

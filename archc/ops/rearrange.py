@@ -11,7 +11,7 @@ from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
-from archc.ops.checks import LARGEST, result_type, shown
+from archc.ops.checks import LARGEST, listed_divisors, result_type, shown
 from archc.records import dataclass
 from archc.sizes import Size
 
@@ -162,6 +162,7 @@ class Rearrange(Op):
                 f"the size of `{name}` must be a whole number of at least 1, and is {said}",
                 "E0213",
                 argument=name,
+                help="`/` gives a real number: write `//`" if isinstance(known, float) else "",
             )
         return value
 
@@ -209,13 +210,12 @@ class Rearrange(Op):
         if size is None or number is None:
             check.divides(known, axis.size, f"{words} must divide {axis.name}")
         elif size % number:
-            fits = [str(n) for n in range(1, min(size, 4096) + 1) if size % n == 0]
             raise OpError(
                 f"{words} = {number} does not divide {axis.name} = {size}",
                 "E0321",
-                argument="pattern",
+                argument=words if words in self.sizes else "pattern",
                 label=f"{size} % {number} = {size % number}",
-                help=f"what divides: {', '.join(fits[:16])}{', ...' if len(fits) > 16 else ''}",
+                help=f"what divides {size}: {listed_divisors(size)}",
             )
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:

@@ -16,6 +16,8 @@ from archc.sizes import Size
 if TYPE_CHECKING:
     from archc.reference.named import Run
 
+WIDE = 32  # a kernel of this width is most likely the width of a tensor
+
 
 @dataclass(frozen=True)
 class Slide:
@@ -56,13 +58,9 @@ class Slide:
         pad, padded = self.pad.value, size + 2 * self.pad.value
         if ceil:
             steps = (size + min(2 * pad - self.span + stride, pad)).ceil_div(stride)
-            check.at_least(
-                steps, 1, f"a kernel that spans {self.span} must start in {self.axis}, padded by {pad}"
-            )
+            check.at_least(steps, 1, f"a kernel that spans {self.span} must start in {self.axis}, padded by {pad}")
             return steps
-        why = f"a kernel that spans {self.span} must fit into {self.axis}" + (
-            f", padded by {pad}" if pad else ""
-        )
+        why = f"a kernel that spans {self.span} must fit into {self.axis}" + (f", padded by {pad}" if pad else "")
         check.at_least(padded, self.span, why)
         return (padded - self.span) // stride + 1
 
@@ -79,9 +77,7 @@ def slide_axes(x: TensorType, on: tuple[str, ...], axis: str | None, what: str) 
     for name in on:
         need(x, name, what)
         if name == axis:
-            raise OpError(
-                f"{what} mixes the axis {name} and cannot slide along it too", "E0213", argument="on"
-            )
+            raise OpError(f"{what} mixes the axis {name} and cannot slide along it too", "E0213", argument="on")
     return on
 
 
@@ -96,9 +92,7 @@ def sizes(value: Scalar, count: int, name: str, least: int = 1) -> tuple[Scalar,
     return items
 
 
-def slides(
-    on: tuple[str, ...], kernel: Scalar, stride: Scalar, dilation: Scalar, pad: Any
-) -> tuple[Slide, ...]:
+def slides(on: tuple[str, ...], kernel: Scalar, stride: Scalar, dilation: Scalar, pad: Any) -> tuple[Slide, ...]:
     """The kernel along every axis; without a padding, the one by `default_padding`. Raises OpError."""
     count = len(on)
     kernels, strides = sizes(kernel, count, "kernel"), sizes(stride, count, "stride")
@@ -110,9 +104,7 @@ def slides(
     elif pad.value == "tf":
         pads = [None] * count
     elif isinstance(pad.value, str):
-        raise OpError(
-            f'`pad` is a number, one per axis or "tf", and here it is {shown(pad)}', "E0213", argument="pad"
-        )
+        raise OpError(f'`pad` is a number, one per axis or "tf", and here it is {shown(pad)}', "E0213", argument="pad")
     else:
         pads = sizes(pad, count, "pad", 0)
     rows = zip(on, kernels, strides, dilations, pads, strict=True)
@@ -136,7 +128,9 @@ def default_padding(kernel: Scalar, stride: Scalar, dilation: Scalar) -> Scalar:
             "E0217",
             argument="kernel",
             label=f"{kernel.value} is even and larger than the stride",
-            help="write `pad=n`, or `pad=0` for none",
+            help="write `pad=n`, or `pad=0` for none"
+            if kernel.value < WIDE
+            else "the width of the input is read from the tensor: the arguments are `out, kernel, stride`",
         )
     return Scalar(value, _padding_sym(kernel.sym, stride.sym, dilation.sym))
 
@@ -227,9 +221,7 @@ def count_steps(slide: Slide, size: int, ceil: bool = False) -> int:
     return sum(1 for start in starts if start < size + 2 * pad - slide.span + stride)
 
 
-def taps(
-    run: Run, data: Any, given: Sequence[Slide], steps: Sequence[int]
-) -> list[tuple[tuple[int, ...], Any]]:
+def taps(run: Run, data: Any, given: Sequence[Slide], steps: Sequence[int]) -> list[tuple[tuple[int, ...], Any]]:
     """Every index into the kernel, with the elements of framed `data` that it meets in all windows."""
     result = []
     for tap in run.indices([w.kernel.value for w in given]):

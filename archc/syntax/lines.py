@@ -24,9 +24,7 @@ SCAN = re.compile(
       | (?P<unknown>\w+|.)''',
     re.X | re.S,
 )
-CONTINUE_AFTER = frozenset(
-    "{ ( [ , = : |> -> + - * / // % ** & += *= == != < > <= >= and or not if in".split()
-)
+CONTINUE_AFTER = frozenset("{ ( [ , = : |> -> + - * / // % ** & += *= == != < > <= >= and or not if in".split())
 CONTINUE_BEFORE = frozenset("|> } else ) ]".split())
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
@@ -172,9 +170,7 @@ def _close(scan: _Scan, mark: str, start: int, line: int, last_end: int) -> None
         helps = ()
         if scan.suspect is not None:
             helps = ("a bracket further up may be closed too early",)
-        scan.found.append(
-            Diagnostic("E0103", f"`{mark}` closes nothing", span, "no bracket is open here", helps=helps)
-        )
+        scan.found.append(Diagnostic("E0103", f"`{mark}` closes nothing", span, "no bracket is open here", helps=helps))
         return
     if CLOSERS[scan.brackets[-1].mark] == mark:
         bracket = scan.brackets.pop()
@@ -193,9 +189,7 @@ def _close(scan: _Scan, mark: str, start: int, line: int, last_end: int) -> None
     opened = Label(scan.span(bracket.start, bracket.start + 1), f"this `{bracket.mark}` is open")
     wanted = CLOSERS[bracket.mark]
     scan.found.append(
-        Diagnostic(
-            "E0103", f"`{mark}` cannot close `{bracket.mark}`", span, f"expected `{wanted}`", (opened,)
-        )
+        Diagnostic("E0103", f"`{mark}` cannot close `{bracket.mark}`", span, f"expected `{wanted}`", (opened,))
     )
 
 
@@ -219,7 +213,7 @@ def _never_closed(scan: _Scan, bracket: _Bracket, limit: int) -> None:
             "E0102",
             f"`{bracket.mark}` is never closed",
             scan.span(end - 1, end),
-            f"expected `{wanted}` after this",
+            f"expected `{wanted}` here or before",
             (Label(scan.span(bracket.start, bracket.start + 1), "opened here"),),
         )
     )

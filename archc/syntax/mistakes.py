@@ -18,9 +18,7 @@ ROLES = ("mixer", "block", "stage", "model")
 DECLARATIONS = ("param", "buffer", "const", "input", "state")
 BINDINGS = ("module", "output", "exit", "next", "loss")
 OPERATORS = frozenset("+ - * / // % ** & == != <= >= < > and or if . ( [ |>".split())
-COMPONENT = (
-    "a component begins with `mixer`, `block`, `stage` or `model`, a helper of one expression with `fn`"
-)
+COMPONENT = "a component begins with `mixer`, `block`, `stage` or `model`, a helper of one expression with `fn`"
 BINDING = "a name is bound by `name = expression` alone"
 # Words of other languages, and what is written instead.
 FOREIGN = {
@@ -197,9 +195,7 @@ def _leading_operator(place: Place) -> Finding | None:
         return None
     op = place.word.text
     helps = (f"end the line above with `{op}`, or put parentheses around the whole expression",)
-    return Finding(
-        f"a statement cannot begin with `{op}`", helps, label="the line above has ended its statement"
-    )
+    return Finding(f"a statement cannot begin with `{op}`", helps, label="the line above has ended its statement")
 
 
 def _bad_number(place: Place) -> Finding | None:
@@ -212,9 +208,7 @@ def _bad_number(place: Place) -> Finding | None:
         return None
     helps = ("a number may end in one of the units k, M, G, T; its digits are not grouped",)
     text = number + place.word.text
-    return Finding(
-        f"`{text}` is neither a number nor a name", helps, Word(text, start, "word"), "not a number"
-    )
+    return Finding(f"`{text}` is neither a number nor a name", helps, Word(text, start, "word"), "not a number")
 
 
 def _bare_point(place: Place) -> Finding | None:
@@ -247,15 +241,9 @@ def _no_type(place: Place) -> Finding | None:
         return None
     name = place.last
     if place.first in DECLARATIONS and len(place.before) == 2:
-        helps = (
-            f"a tensor is written `{place.first} {name}: [B, C, H, W]`, a number `{place.first} {name}: int`",
-        )
-        return Finding(
-            f"`{name}` needs a type", helps, place.before[-1], "expected `:` and a type after this"
-        )
-    in_parameters = (
-        place.first in (*ROLES, "fn", "entry") and place.opener is not None and "=" not in place.wanted
-    )
+        helps = (f"a tensor is written `{place.first} {name}: [B, C, H, W]`, a number `{place.first} {name}: int`",)
+        return Finding(f"`{name}` needs a type", helps, place.before[-1], "expected `:` and a type after this")
+    in_parameters = place.first in (*ROLES, "fn", "entry") and place.opener is not None and "=" not in place.wanted
     if in_parameters and place.word.text in (",", ")", "=") and name.isidentifier():
         helps = (f"a tensor is written `{name}: [B, C, H, W]`, a build argument `{name}: int`",)
         return Finding(
@@ -320,15 +308,13 @@ def _misplaced_label(place: Place) -> Finding | None:
 
 def _compare_by_one_sign(place: Place) -> Finding | None:
     if place.word.text == "=" and "==" in place.wanted:
-        return Finding("`=` does not compare", ("to compare write `==`",))
+        return Finding("`=` does not compare", ("to compare write `==`",), label="this gives a name its value")
     return None
 
 
 def _targets_in_parentheses(place: Place) -> Finding | None:
     if not place.before and place.word.text == "(":
-        return Finding(
-            "a statement cannot begin with `(`", ("names are bound without parentheses: `a, b = ...`",)
-        )
+        return Finding("a statement cannot begin with `(`", ("names are bound without parentheses: `a, b = ...`",))
     return None
 
 
@@ -341,9 +327,7 @@ def _lone_text(place: Place) -> Finding | None:
 
 def _outside_component(place: Place) -> Finding | None:
     word = place.before[0] if place.before else place.word
-    inside = (
-        word.text in BINDINGS + DECLARATIONS if place.before else word.text in HARD or word.text == "require"
-    )
+    inside = word.text in BINDINGS + DECLARATIONS if place.before else word.text in HARD or word.text == "require"
     if not place.at_top or not inside or len(place.before) > 1 or "." in place.wanted:
         return None
     return Finding(f"`{word.text}` stands only in the body of a component", (COMPONENT,), word)

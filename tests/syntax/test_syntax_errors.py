@@ -137,7 +137,7 @@ def test_brackets_never_closed() -> None:
     assert (
         str(diagnostic.span) == "test:3:9"
     )  # behind `b`: the next line is indented as the line of the bracket
-    assert diagnostic.label == "expected `)` after this"
+    assert diagnostic.label == "expected `)` here or before"
     assert [str(label.span) for label in diagnostic.related] == ["test:2:10"]
 
 
