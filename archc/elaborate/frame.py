@@ -43,6 +43,7 @@ class Session:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     obligations: dict[tuple[Any, ...], Obligation] = field(default_factory=dict)
     templates: dict[Any, Any] = field(default_factory=dict)
+    inert: dict[Any, Any] = field(default_factory=dict)  # what `archc.elaborate.inert` has read off the texts
     symbols: list[str] = field(default_factory=list)
     uids: int = 0
     nodes: int = 0

@@ -16,7 +16,8 @@ from archc.elaborate.binding import (
     fit,
     still_missing,
 )
-from archc.elaborate.frame import Conflict, Frame, Level, Scope, taken_apart, tensors_in
+from archc.elaborate.frame import Conflict, Frame, Level, Scope, Session, taken_apart, tensors_in
+from archc.elaborate.inert import is_inert
 from archc.elaborate.unused import unused
 from archc.elaborate.values import (
     ComponentRef,
@@ -128,6 +129,11 @@ def key_of(value: Any) -> Any:
             return value
 
 
+def _decisive(ref: ComponentRef, name: str, value: Any, session: Session) -> Any:
+    """What the template of a component depends on of one of its arguments."""
+    return ("inert", type(value.value)) if is_inert(ref, name, value, session.inert) else key_of(value)
+
+
 def _unnamed(value: Any) -> Any:
     from archc.elaborate.arguments import unwrap
 
@@ -197,7 +203,7 @@ def template_for(
             passed.append((p.name, value))
             env[p.name] = Scalar(value.value, Var(p.name))
     key = (
-        id(ref), tuple((n, key_of(v)) for n, v in bound.values.items() if not isinstance(v, Value)),
+        id(ref), tuple((n, _decisive(ref, n, v, session)) for n, v in bound.values.items() if not isinstance(v, Value)),
         tuple((p.name, t.dtype, tuple((a.name, a.size, a.dim.sym is None, a.order) for a in t.axes)) for p, _, t, _ in inputs),
         tuple(p.name for p in bound.defaulted), session.guards, bool(session.ghosts),
         tuple(p.name for p in ref.tree.parameters if isinstance(bound.values.get(p.name), Many)),

@@ -7,9 +7,10 @@ these; none knows an operation by name. The table is made by importing every fil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, field, fields
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from archc.backend.operand import Operand
@@ -219,30 +220,36 @@ class Parameter:
     `kind`: int, float, bool, str; size (a number, or a list with one per position axis); axis, axes (names of axes of the
     first operand, `positions` for all positions; `*axes` takes the rest of the positional arguments); sizes (all
     further keyword arguments as a dict of Scalars); region, path, recipe, list; any (whatever compile-time value was given).
+    `inert` tells the values that are alike in everything but what the operation computes: result type, cost, text.
     """
 
     name: str
     kind: str
     default: Any = field(default_factory=lambda: MISSING)
+    inert: Callable[[Any], bool] | None = None
 
     @property
     def required(self) -> bool:
         return self.default is MISSING
 
 
-def arg(kind: str, default: Any = MISSING) -> Any:
+def arg(kind: str, default: Any = MISSING, inert: Callable[[Any], bool] | None = None) -> Any:
     """A dataclass field for a compile-time argument. Defaults are plain values; they arrive as Scalars."""
+    metadata = {"kind": kind, "inert": inert}
     if kind == "sizes":
-        return field(default_factory=dict, metadata={"kind": kind})
+        return field(default_factory=dict, metadata=metadata)
     if default is MISSING:
-        return field(metadata={"kind": kind})
+        return field(metadata=metadata)
     wrap = kind in ("int", "float", "bool", "str", "size", "list") and default is not None
-    return field(default=const(default) if wrap else default, metadata={"kind": kind})
+    return field(default=const(default) if wrap else default, metadata=metadata)
 
 
+@cache
 def parameters(op: Any) -> tuple[Parameter, ...]:
     """The compile-time arguments of an operation, region or path (a dataclass), in order."""
-    return tuple(Parameter(f.name, f.metadata["kind"], f.default) for f in fields(op) if "kind" in f.metadata)
+    return tuple(
+        Parameter(f.name, f.metadata["kind"], f.default, f.metadata["inert"]) for f in fields(op) if "kind" in f.metadata
+    )
 
 
 def per_axis(value: Scalar, count: int) -> tuple[Scalar, ...]:

@@ -36,7 +36,7 @@ class Dropout(Op):
         "x: [B, heads=2, C=4, T, H, W] -> dropout(x, 0.1, whole=heads)",
         "x: [B, C=4] -> dropout(x, 0.0, whole=C)",
     )
-    p: Any = arg("float")
+    p: Any = arg("float", inert=lambda p: 0 <= p < 1)
     whole: Any = arg("axis", None)
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:

@@ -1,0 +1,91 @@
+"""Cost follows distinct blocks: what grows with the number of copies is counted here, not timed."""
+
+from __future__ import annotations
+
+import pytest
+
+from archc.analysis.cost import units
+from archc.diagnostics import ArchError
+from archc.elaborate import templates
+from archc.elaborate.loader import load
+from archc.elaborate.model import elaborate, variant
+from archc.ir.program import Program
+from archc.source import Source
+
+TOWER = """
+from std.regularise import drop_path
+
+block branch(x: [B, C, H, W], rate: float) {
+    return x |> conv: conv(C, 3) |> gelu |> drop_path(rate)
+}
+
+block layer(x: [B, C, H, W], rate: float) {
+    x += x |> branch: branch(%s)
+    return x
+}
+
+model tower(depth: int, rate: float) {
+    input x: [B, C=8, H, W]
+    rates = linspace(0, rate, depth)
+    y = x
+    blocks: repeat depth as i { y = y |> _: layer(rates[i]) }
+    output out = y
+}
+
+net = tower(depth=%d, rate=%s)
+"""
+
+
+def program_of(text: str) -> Program:
+    library = load(Source("net.arch", text))
+    return elaborate(library, variant(library, "net"))
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Elaborates a text and says which components were elaborated, in order."""
+    names: list[str] = []
+    original = templates._build
+
+    def noting(ref, *rest):
+        names.append(ref.tree.name)
+        return original(ref, *rest)
+
+    monkeypatch.setattr(templates, "_build", noting)
+
+    def run(text: str) -> list[str]:
+        names.clear()
+        program_of(text)
+        return list(names)
+
+    return run
+
+
+@pytest.mark.parametrize("depth", [1, 4, 100])
+def test_blocks_that_differ_in_a_rate_are_elaborated_once(built, depth):
+    # The rate of a single block is a whole number, 0; those of several are not.
+    assert built(TOWER % ("rate", depth, 0.1)) == ["layer", "branch", "drop_path"]
+
+
+@pytest.mark.parametrize("handed", ["rate * 1.0", "rate if rate > 0.05 else 0.05", "(rate + 0)"])
+def test_blocks_that_compute_with_the_rate_are_elaborated_for_each(built, handed):
+    assert built(TOWER % (handed, 4, 0.1)).count("layer") == 4
+
+
+def test_blocks_that_decide_by_the_rate_keep_their_decisions():
+    text = TOWER.replace("x += x |> branch", "if rate > 0.05 { x = x |> extra: conv(C, 1) }\n    x += x |> branch")
+    (blocks,) = program_of(text % ("rate", 4, 0.1)).root.entries
+    assert [len(list(units(item.template))) for item in blocks.items] == [1, 1, 2, 2]
+
+
+def test_a_rate_out_of_range_is_told_though_others_are_not():
+    with pytest.raises(ArchError) as error:
+        program_of(TOWER % ("rate", 4, 1.0))
+    assert [d.code for d in error.value.diagnostics] == ["E0213"]
+
+
+def test_every_copy_is_called_with_its_own_rate():
+    (blocks,) = program_of(TOWER % ("rate", 5, 0.4)).root.entries
+    rates = [dict(item.args)["rate"].value for item in blocks.items]
+    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert len({id(item.template) for item in blocks.items}) == 1
