@@ -8,6 +8,7 @@ like that, the operations say (`arg(..., inert=...)`); that a parameter ends in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import field, fields
 from typing import Any
 
@@ -43,10 +44,8 @@ def _ends(ref: ComponentRef, name: str, known: dict[Any, Any]) -> tuple[Admits, 
     key = ("inert", ref, name)
     if key not in known:
         known[key] = None  # for a component that uses itself, which is refused elsewhere
-        try:
+        with suppress(_Elsewhere):
             known[key] = tuple(_Reading(ref, name, known).ends())
-        except _Elsewhere:
-            pass
     return known[key]
 
 
