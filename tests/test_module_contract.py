@@ -70,6 +70,7 @@ SMALL: dict[str, Overrides] = {
     "van_b0": {},
     "maxvit_tiny": {"img_size": (64, 96), "depths": (1, 1, 1, 1)},
     "vig_t": {"depth": 2},
+    "deit_s": {"depth": 2, "img_size": (32, 48)},
 }
 
 
@@ -176,7 +177,15 @@ def test_checkpointing_changes_nothing_but_memory(classifier: tuple[Any, torch.T
     assert saved[1] < saved[0] / 2, "activations inside of the blocks are not kept"
 
 
-@pytest.mark.parametrize("name, wanted", [("van_b0", set()), ("vig_t", {"pos_embed"}), ("maxvit_tiny", set())])
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("van_b0", set()),
+        ("vig_t", {"pos_embed"}),
+        ("maxvit_tiny", set()),
+        ("deit_s", {"cls_token", "pos_embed"}),
+    ],
+)
 def test_no_weight_decay(name: str, wanted: set[str]) -> None:
     assert network(name, **SMALL[name]).no_weight_decay() == wanted
 

@@ -27,8 +27,11 @@ PUBLISHED = [
     "ccnet_r101",
     "ccnet_rcca_head",
     "dasiamrpn_vot",
+    "deit_s",
     "maxvit_tiny",
     "maxvit_tiny_features",
+    "poolformer_s12",
+    "swin_t",
     "van_b0",
     "vig_t",
 ]
