@@ -284,6 +284,18 @@ def rewrite(item: Any, change: Any) -> Any:
     return replace(item, **changed) if changed else item
 
 
+def reads(item: Any, names: frozenset[str]) -> bool:
+    """Whether a Scalar in a structure of frozen dataclasses, tuples and dicts reads one of the variables `names`."""
+    found = []
+
+    def look(sym: Sym) -> Sym:
+        found.append(mentions(sym, names))
+        return sym
+
+    rewrite(item, look)
+    return any(found)
+
+
 @dataclass(eq=False)
 class Scope:
     """A component's names over a frame. `self_label` is what `_:` stands for here."""
@@ -359,6 +371,7 @@ __all__ = [
     "Session",
     "graph",
     "mentions",
+    "reads",
     "rewrite",
     "taken_apart",
     "tensors_in",

@@ -8,7 +8,7 @@ from typing import Any
 from archc.diagnostics import fail
 from archc.elaborate import statements
 from archc.elaborate.expressions import bind_targets, evaluate, items_of, length_of
-from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, tensors_in
+from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, reads, tensors_in
 from archc.elaborate.reading import assigned_names, read_first
 from archc.elaborate.templates import fresh
 from archc.elaborate.values import POISON, Growth, Many, Poison, kind_of
@@ -331,10 +331,35 @@ class _Turns:
         if statement.keyword == "loop":
             if name == "":
                 raise fail("E0402", "a loop with weights needs a label of its own", statement.span)
+            self._built_once()
             made: Any = replace(items[0], name=name)
         else:
             made = ListEntry(name, tuple(items), statement.span)
         return level.add(made).name
+
+    def _built_once(self) -> None:
+        """One set of weights serves all turns of `loop`: what it is built with must not depend on the turn."""
+        counter = frozenset(self.statement.targets)
+        for entry in self.frames[0].level.entries:
+            match entry:
+                case OpEntry(op=op, functional=False):
+                    built: Any = op
+                case ChildEntry(args=args):
+                    built = args
+                case _:
+                    continue
+            if reads(built, counter):
+                turn = ", ".join(self.statement.targets)
+                raise fail(
+                    "E0408",
+                    f"`{entry.name}` is built once for all turns of the loop, and what it is built with depends on `{turn}`",
+                    entry.span,
+                    f"depends on `{turn}`",
+                    helps=(
+                        "`repeat` makes new weights in every turn",
+                        f"or compute with `{turn}` in the loop itself, beside the call",
+                    ),
+                )
 
     def _item(self, number: int) -> OpEntry | ChildEntry:
         frame = self.frames[number]
