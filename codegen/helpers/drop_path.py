@@ -7,4 +7,4 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
         return x
     keep = 1.0 - rate
     mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-    return x * mask.div_(keep)
+    return x * mask.div_(keep) if keep else x * mask

@@ -3,4 +3,5 @@ from collections.abc import Sequence
 
 def pair(value: int | Sequence[int]) -> list[int]:
     """One number for both axes, or one per axis, as a list of two."""
-    return [value, value] if isinstance(value, int) else list(value)
+    first, second = (value, value) if isinstance(value, int) else value
+    return [first, second]
