@@ -86,6 +86,8 @@ class Reduction(Op):
 
 @dataclass(frozen=True)
 class Sum(Reduction):
+    """The sum along `axes`."""
+
     name: ClassVar[str] = "sum"
     saves: ClassVar[str] = ""
     method: ClassVar[str] = "sum"
@@ -101,6 +103,8 @@ class Sum(Reduction):
 
 @dataclass(frozen=True)
 class Mean(Reduction):
+    """The mean along `axes`."""
+
     name: ClassVar[str] = "mean"
     saves: ClassVar[str] = ""
     method: ClassVar[str] = "mean"
