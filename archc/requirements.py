@@ -38,7 +38,12 @@ class Requirement:
     known: bool = True
 
     def describe(self) -> str:
-        """The statement in words, e.g. `H: a multiple of 32`."""
+        """The statement in words, e.g. `H: a multiple of 32`, and whether sizes that meet it are known to exist."""
+        return self.statement if self.known else f"{self.statement} (not proved; checked at run time)"
+
+    @property
+    def statement(self) -> str:
+        """The statement in words."""
         name = self.symbols[0] if self.symbols else ""
         first = self.numbers[0] if self.numbers else 0
         match self.kind:
@@ -58,8 +63,7 @@ class Requirement:
                 return f"{name}: an odd size"
             case "residues":
                 return f"{name}: any size with {_residues(name, first, self.numbers[1:])}"
-        text = " and ".join(map(str, self.facts))
-        return text if self.known else f"{text} (not proved; checked at run time)"
+        return " and ".join(map(str, self.facts))
 
     def condition(self, names: Mapping[str, str]) -> str:
         """A Python expression, in terms of `names`, that is True exactly where the requirement holds.

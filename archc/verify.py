@@ -163,6 +163,23 @@ def macs(program: Program, sizes: Sizes) -> int:
 # ---- runs
 
 
+def _difference(net: Any, weights: dict[str, Any]) -> str:
+    """How a module's weights differ from the graph's, in a line."""
+    found = {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
+    wanted = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    lists = {
+        "the module lacks": [key for key in wanted if key not in found],
+        "the graph lacks": [key for key in found if key not in wanted],
+        "other shapes": [f"{k} {list(found[k])}, not {list(s)}" for k, s in wanted.items() if found.get(k, s) != s],
+    }
+    return "; ".join(f"{what} {_some(keys)}" for what, keys in lists.items() if keys)
+
+
+def _some(texts: list[str]) -> str:
+    more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
+    return ", ".join(texts[:3]) + more
+
+
 def _trials(program: Program, net: Any, sizes: Sizes, dtype: str, gradients: bool) -> Iterator[Trial]:
     from archc.reference.interpreter import run
     from archc.reference.seeded import seeded_weights
@@ -171,7 +188,7 @@ def _trials(program: Program, net: Any, sizes: Sizes, dtype: str, gradients: boo
     try:
         net.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        yield Trial("forward", dict(sizes), failure=f"the state dicts differ: {error}")
+        yield Trial("forward", dict(sizes), failure=f"the state dicts differ: {_difference(net, weights) or error}")
         return
     inputs = {i.name: i.value for i in program.inputs}
 

@@ -163,6 +163,18 @@ def test_options_say_what_is_known():
     assert set(flops.DTYPES) == set(FLOATS)
 
 
+def test_figures_of_all_variants(folder, call):
+    code, out, err = call("flops", "tiny.arch", "--size", "x=32")
+    assert (code, err) == (0, "")
+    head, first, second, _, note = out.splitlines()
+    assert head.split() == ["params", "MACs", "FLOPs", "weights", "MB", "peak", "MB", "at"]
+    assert first.split()[:2] == ["tiny_8", "224"] and second.split()[:2] == ["tiny_16", "448"]
+    assert first.endswith("x 3x32x32")
+    assert note == "for the parts of one: archc flops tiny.arch:tiny_8"
+    one = call("flops", "tiny.arch:tiny_8", "--size", "x=32")[1]
+    assert f"MACs {' '.join(first.split()[2:4])}" in one
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "help"),
     [
@@ -171,7 +183,7 @@ def test_options_say_what_is_known():
         (["flops", "van_b0", "--size", "img=3"], "E0901", "did you mean `image`?"),
         (["flops", "maxvit_tiny", "--size", "image=200"], "E0902", "nearest it takes"),
         (["flops", "van"], "E0804", "mine = van(dims=..., depths=...)"),
-        (["flops", "tiny.arch"], "E0804", "name one: tiny.arch:tiny_8"),
+        (["flops", "tiny.arch", "--format", "json"], "E0804", "name one: tiny.arch:tiny_8"),
         (["flops", "tiny.arch:tiny_9"], "E0801", "did you mean"),
         (["check", "van_b9"], "E0109", "did you mean"),
         (["check", "."], "E0109", "name a file"),
@@ -184,6 +196,9 @@ def test_options_say_what_is_known():
         (["compile", "tiny.arch", "-o", "tiny.arch"], "E0911", "name a folder"),
         (["compile", "alone.arch", "alone.arch"], "E0901", ""),
         (["convert-weights", "van_b0", "nothing.pth", "-o", "."], "E0613", "name a file"),
+        (["convert-weights", "van_b0", "nothing.pth", "-o", "-"], "E0613", "name a file"),
+        (["convert-weights", "van_b0", "nothing.pth", "-o", "b0.pth"], "E0613", "-o b0.safetensors"),
+        (["convert-weights", "van_b0", "nothing.pth", "-o", "no/b0.safetensors"], "E0613", "mkdir -p no"),
         (["verify", "van"], "E0804", ""),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -458,8 +473,9 @@ def test_an_internal_error_is_one_line(folder, call, monkeypatch):
     monkeypatch.setattr(driver, "build", broken)
     code, out, err = call("check", "alone.arch")
     assert (code, out) == (2, "")
-    assert err.startswith("internal error: ZeroDivisionError: oh no; this is a bug in archc")
-    assert err.count("\n") == 1
+    first, second = err.splitlines()
+    assert first == "internal error: ZeroDivisionError: oh no; this is a bug in archc, not in the spec"
+    assert "report it with the spec" in second and "--debug" in second
     code, _, err = call("--debug", "check", "alone.arch")
     assert code == 2
     assert "Traceback" in err

@@ -91,8 +91,8 @@ def test_parameters_without_a_gradient_are_named(small: tuple) -> None:
     "before, after, message",
     [
         ("return x + ", "return x @ ", "RuntimeError"),
-        ("self.conv = nn.Conv2d(8, 8, 3", "self.conv = nn.Conv2d(8, 8, 1", "size mismatch"),
-        ("self.norm = ", "self.nor = ", "Missing key"),
+        ("self.conv = nn.Conv2d(8, 8, 3", "self.conv = nn.Conv2d(8, 8, 1", "other shapes"),
+        ("self.norm = ", "self.nor = ", "the module lacks"),
         ("super().__init__()\n        self.stem", "self.stem", "AttributeError"),
         ("import torch\n", "import torch as t\n", "NameError"),
         ("return self.head", "return (self.head", "SyntaxError"),

@@ -299,7 +299,7 @@ def contract_lines(owner: str, contract: Contract, inputs: list[tuple[str, Value
         if any(symbol not in sizes for symbol in r.symbols):
             continue  # it is about an optional input, and what uses that checks itself
         shown = ", ".join(f"{name} = {{{sizes[name]}}}" for name in r.symbols)
-        message = plain_text(f"{owner} needs {r.describe()}").replace("{", "{{").replace("}", "}}").replace('"', "'")
+        message = plain_text(f"{owner} needs {r.statement}").replace("{", "{{").replace("}", "}}").replace('"', "'")
         test = negated(r.condition(sizes))
         if built:
             test = f"{built} and {f'({test})' if ' or ' in test else test}"

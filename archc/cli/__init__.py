@@ -117,7 +117,10 @@ def _internal(error: Exception, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    where = "" if debug else " (archc --debug shows where)"
     text = " ".join(str(error).split())[:300]
-    print(f"internal error: {type(error).__name__}: {text}; this is a bug in archc{where}", file=sys.stderr)
+    print(f"internal error: {type(error).__name__}: {text}; this is a bug in archc, not in the spec", file=sys.stderr)
+    if not debug:
+        print(
+            "please report it with the spec and what `archc --debug ...` prints for the same command", file=sys.stderr
+        )
     return 2

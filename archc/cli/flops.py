@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from archc import driver
-from archc.cli.terminal import say
+from archc.cli.terminal import say, table
 from archc.diagnostics import did_you_mean, fail
 
 # Said here as well, so that `--help` need not import what knows them; a test compares.
@@ -84,11 +84,42 @@ def flops_command(
                 helps = did_you_mean(name, known) or (f"known are {', '.join(known)}",)
                 raise fail("E0901", f"no {kind} is called `{name}`", helps=helps)
     found = driver.load_spec(spec)
+    how = {"dtype": dtype, "convention": convention, "training": training}
+    if len(found.variants) > 1 and form == "table" and not devices:
+        say("\n".join(_totals(found, sizes, batch, how)))
+        return
     program = driver.build(found, driver.only(found))
     contract = driver.contract_of(program)
-    cost = driver.figures(program, contract, sizes, batch, dtype=dtype, convention=convention, training=training)
+    cost = driver.figures(program, contract, sizes, batch, **how)
     text = report(cost, per, "text" if form == "table" else form, devices)
     if form == "csv":
         sys.stdout.write(text)
     else:
         say(text.rstrip("\n"))
+
+
+def _totals(spec: driver.Spec, sizes: Sequence[str], batch: int | None, how: dict[str, object]) -> list[str]:
+    """A line for each variant of a file."""
+    from archc.analysis.tables import scaled
+    from archc.sizing import shown_sizes
+
+    rows = [
+        [
+            "",
+            "params",
+            how["convention"] if how["convention"] != "exact" else "MACs",
+            "FLOPs",
+            "weights MB",
+            "peak MB",
+            "at",
+        ]
+    ]
+    for name in spec.variants:
+        program = driver.build(spec, name)
+        cost = driver.figures(program, driver.contract_of(program), sizes, batch, **how)
+        macs = cost.figures.macs if cost.convention.name == "exact" else cost.reported
+        rows.append([
+            name, f"{cost.figures.params:,}", scaled(macs), scaled(cost.figures.flops),
+            f"{cost.weight_bytes / 1e6:.2f}", f"{cost.figures.peak_bytes / 1e6:.2f}", shown_sizes(program, cost.sizes),
+        ])  # fmt: skip
+    return [*table(rows), "", f"for the parts of one: archc flops {spec.named}:{spec.variants[0]}"]

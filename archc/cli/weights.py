@@ -19,12 +19,7 @@ def convert_weights_command(spec: str, checkpoint: str, output: str) -> None:
     """Rename the tensors of CHECKPOINT by the rules of SPEC, strictly."""
     found = driver.load_spec(spec)
     program = driver.build(found, driver.only(found))
-    if Path(output).is_dir():
-        raise fail(
-            "E0613",
-            f"`{output}` is a folder",
-            helps=(f"name a file: -o {output}/{program.name}.safetensors",),
-        )
+    _check_output(Path(output), program.name)
     try:
         from archc.weights.convert import convert
 
@@ -39,3 +34,18 @@ def convert_weights_command(spec: str, checkpoint: str, output: str) -> None:
     if plan.missing:
         say(f"zero     {len(plan.missing)} counters that the checkpoint lacks")
     say(f"every tensor of {Path(checkpoint).name} has a place, and every weight of {program.name} a tensor")
+
+
+def _check_output(output: Path, name: str) -> None:
+    """Raises ArchError E0613 for a place that could not be written, before the checkpoint is read."""
+    if output.is_dir():
+        raise fail("E0613", f"`{output}` is a folder", helps=(f"name a file: -o {output / name}.safetensors",))
+    if str(output) == "-":
+        raise fail(
+            "E0613", "tensors are not written to standard output", helps=(f"name a file: -o {name}.safetensors",)
+        )
+    if output.suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar"):
+        raise fail("E0613", f"what is written is a safetensors file, and `{output}` says otherwise",
+                   helps=(f"write -o {output.with_suffix('.safetensors')}",))  # fmt: skip
+    if not output.parent.is_dir():
+        raise fail("E0613", f"there is no folder `{output.parent}`", helps=(f"mkdir -p {output.parent}",))

@@ -96,7 +96,15 @@ def initialiser(expr: tree.Expr, scope: Scope) -> Init:
     if isinstance(value, Scalar) and isinstance(value.value, (int, float)):
         return Init("fill", (value,))
     raise fail("E0226", f"a weight starts as a number or an initialiser, not as {kind_of(value)}", expr.span,
-               helps=("initialisers are " + ", ".join(INITS),))  # fmt: skip
+               helps=("initialisers are " + ", ".join(INITS), *_as_table(value, expr)))  # fmt: skip
+
+
+def _as_table(value: Any, expr: tree.Expr) -> tuple[str, ...]:
+    """What to do with numbers that differ from place to place."""
+    if not isinstance(value, (Value, Many)) and not (isinstance(value, Scalar) and isinstance(value.value, tuple)):
+        return ()
+    text = expr.span.text if len(expr.span.text) < 60 else "the table"
+    return (f"to learn what is added to a table, let it start at 0 and add the table where it is read: `... + {text}`",)
 
 
 def init_rule(statement: tree.Init, scope: Scope) -> InitRule:

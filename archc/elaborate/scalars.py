@@ -26,7 +26,7 @@ from archc.syntax import tree
 
 # Functions on compile-time values, and how many arguments each takes.
 FUNCTIONS: dict[str, tuple[int, int]] = {
-    "linspace": (3, 3), "range": (1, 2), "zip": (2, 8), "enumerate": (1, 1), "reversed": (1, 1), "len": (1, 1), "sum": (1, 1),
+    "linspace": (3, 3), "range": (1, 3), "zip": (2, 8), "enumerate": (1, 1), "reversed": (1, 1), "len": (1, 1), "sum": (1, 1),
     "min": (2, 8), "max": (2, 8), "sqrt": (1, 1), "exp": (1, 1), "log": (1, 1), "log2": (1, 1), "floor": (1, 1),
     "ceil": (1, 1), "round": (1, 1), "abs": (1, 1), "int": (1, 1), "float": (1, 1), "pair": (1, 1),
 }  # fmt: skip
@@ -125,10 +125,8 @@ def call_function(name: str, args: list[Scalar], span: Span) -> Scalar:
             return args[0]
         return Scalar(Unknown(name), sym)
     values = [plain(a) for a in args]
-    if name in ("range", "linspace") and any(
-        isinstance(v, (int, float)) and abs(v) > LONGEST_LIST for v in values[-1:]
-    ):
-        raise fail("E0404", f"a list of {values[-1]} items is longer than {LONGEST_LIST}", span)
+    if name in ("range", "linspace") and _items(name, values) > LONGEST_LIST:
+        raise fail("E0404", f"a list of {_items(name, values)} items is longer than {LONGEST_LIST}", span)
     try:
         return from_value(MEANING[name](*values), sym)
     except (ArithmeticError, ValueError, TypeError) as error:
@@ -136,6 +134,14 @@ def call_function(name: str, args: list[Scalar], span: Span) -> Scalar:
             lengths = " and ".join(str(len(v)) if isinstance(v, list) else "no list" for v in values)
             raise fail("E0343", f"`zip` needs lists of equal length, and these have {lengths}", span) from None
         raise fail("E0210", f"`{name}` cannot be computed: {error}", span) from None
+
+
+def _items(name: str, values: list[Any]) -> int:
+    """How many items a list would have; 0 for numbers that make none."""
+    if name == "range" and all(isinstance(v, int) for v in values) and 0 not in values[2:]:
+        start, stop, step = (0, values[0], 1) if len(values) == 1 else [*values, 1][:3]
+        return max(0, -((start - stop) // step))
+    return values[-1] if name == "linspace" and isinstance(values[-1], int) else 0
 
 
 def translate(expr: tree.Expr, lookup: Callable[[str], Sym], functions: Callable[[str], FnDef | None]) -> Sym:

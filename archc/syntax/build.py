@@ -88,9 +88,7 @@ class _Builder:
         for parameter in _parts(part, "parameters"):
             name, type_, *default = parameter.children
             value = self.expr(default[0], depth + 1) if default else None
-            found.append(
-                tree.Parameter(str(name), self.type(type_, depth + 1), value, span=self.span(parameter))
-            )
+            found.append(tree.Parameter(str(name), self.type(type_, depth + 1), value, span=self.span(parameter)))
         return tuple(found)
 
     def results(self, part: Tree[Token], depth: int) -> tuple[tree.TypeDecl, ...]:
@@ -225,8 +223,10 @@ class _Builder:
                 f"nested more than {MAX_DEPTH} deep",
                 self.span(part),
                 "too deep here",
-                notes=("every operator, call and bracket inside another one counts",),
-                helps=("give a part of it a name, or move it to a component of its own",),
+                notes=(
+                    "every operator, call and bracket inside another one counts, and so does each sum of a long sum",
+                ),
+                helps=("give a part of it a name: `y = a + b + c`, then `y += d + e`",),
             )
 
     def expr(self, part: Any, depth: int) -> tree.Expr:

@@ -318,6 +318,20 @@ def _targets_in_parentheses(place: Place) -> Finding | None:
     return None
 
 
+def _nested_names(place: Place) -> Finding | None:
+    """`for i, (a, b) in enumerate(zip(xs, ys))`."""
+    words = [word.text for word in place.before]
+    if place.word.text != "(" or "for" not in words or words[-1] not in ("for", ","):
+        return None
+    names = words[len(words) - words[::-1].index("for") :]
+    if "in" in names or not all(name.isidentifier() or name == "," for name in names):
+        return None
+    helps = ("all names stand side by side: `for a, b in zip(xs, ys)`",)
+    if names:
+        helps = ("to count beside it: `for i, a, b in zip(range(len(xs)), xs, ys)`",)
+    return Finding("the names of a loop stand without parentheses", helps, label="expected a name")
+
+
 def _lone_text(place: Place) -> Finding | None:
     if not place.before and place.word.kind == "text" and not place.word.text.startswith('"""'):
         helps = ('a description is written between `"""` and `"""`, a remark after `#`',)
@@ -369,6 +383,7 @@ _RULES: tuple[Callable[[Place], Finding | None], ...] = (
     _misplaced_label,
     _compare_by_one_sign,
     _targets_in_parentheses,
+    _nested_names,
     _lone_text,
     _lone_else,
     _outside_component,

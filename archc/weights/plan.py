@@ -185,10 +185,10 @@ def _check_shape(
     for key, result in zip(keys, results, strict=False):
         if result != wanted and not _both_single(result, wanted):
             became = f", {list(result)} after the transforms" if list(result) != list(shapes[key]) else ""
-            found = f"`{key}` is {list(shapes[key])}{became}"
+            found = f"`{key}` of the checkpoint is {list(shapes[key])}{became}"
             raise fail(
                 "E0603",
-                f"{found}, and `{target}` is {list(wanted)}",
+                f"{found}, and the weight `{target}` is {list(wanted)}",
                 place,
                 helps=_shape_help(result, wanted),
             )
