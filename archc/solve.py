@@ -16,6 +16,8 @@ from archc.sizes import Extreme, Floor, Size, SizeError
 
 # Sizes tried for one fact; combinations of residues tried for one fact of several symbols.
 MAX_TRIED = 1_000_000
+# Combinations of sizes of finite sets tried for one fact.
+MAX_LISTED = 10_000
 
 Memo = dict[tuple[object, ...], "Periodic | None"]
 _NOTHING = Periodic(0, 1, 0, 0)
@@ -278,10 +280,11 @@ def work(symbols: Sequence[str], facts: Iterable[Fact], least: Mapping[str, int]
     doubtful: list[Fact] = []
     for one in several:
         verdict = decide(one, starts, sets)
-        if verdict is False:
+        seen = {verdict} if verdict is not None else _seen(one, starts, sets)
+        if seen == {False}:
             return absurd
-        if verdict is None:
-            (known if _varies(one, starts, sets) else doubtful).append(one)
+        if seen != {True}:
+            (known if seen else doubtful).append(one)
     for a, b in combinations([f for f in several if not f.guards and f.kind != "divides"][:12], 2):
         if any(_exclude(a, b, sign, starts) for sign in ((1, -1) if "equal" in (a.kind, b.kind) else (1,))):
             return absurd
@@ -349,17 +352,28 @@ def _only(sets: Sets) -> int | None:
     return sets[0].head.bit_length() - 1
 
 
-def _varies(one: Fact, starts: Mapping[str, int], sets: Mapping[str, Sets]) -> bool:
-    """Whether the fact was seen to hold and to fail, within the sets."""
+def _seen(one: Fact, starts: Mapping[str, int], sets: Mapping[str, Sets]) -> set[bool]:
+    """Whether the fact holds, fails, or does both within the sets; empty where that is not known."""
     names = sorted(one.symbols)
+    listed = [_listed(sets[name]) for name in names]
+    if all(members is not None for members in listed) and prod(len(members or ()) for members in listed) <= MAX_LISTED:
+        return {one.holds(dict(zip(names, values, strict=True))) for values in product(*(m or () for m in listed))}
     count = max(2, round(500 ** (1 / len(names))) // 2)
     choices = [first_members(sets[name], starts[name], count) for name in names]
     for name, chosen in zip(names, choices, strict=True):  # a multiple of the divisor is likely to pass
         multiple = following(sets[name], max(starts[name], one.by.constant or 1))
         chosen += [multiple] if multiple is not None else []
-    seen = set()
+    seen: set[bool] = set()
     for values in islice(product(*choices), 2_000):
         seen.add(one.holds(dict(zip(names, values, strict=True))))
         if len(seen) == 2:
-            return True
-    return False
+            return seen
+    return set()
+
+
+def _listed(sets: Sets) -> list[int] | None:
+    """All members of a finite set."""
+    finite = next((one for one in sets if one.finite), None)
+    if finite is None:
+        return None
+    return [n for n in members(finite.head) if all(n in one for one in sets)]

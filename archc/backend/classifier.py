@@ -6,7 +6,7 @@ from functools import partial
 from itertools import pairwise
 
 from archc.backend.classes import ClassWriter
-from archc.backend.constructor import Constructor
+from archc.backend.constructor import Constructor, tapped
 from archc.backend.operand import Operand
 from archc.backend.python import attribute_name, identifier, quoted
 from archc.backend.writer import Line, without_unused
@@ -208,14 +208,13 @@ def _units(root: Template) -> list[str]:
 
 
 def stage_taps(program: Program) -> list[tuple[str, Value]]:
-    """(module, value) for every stage of the model: what dense heads tap."""
+    """(module, value) for every stage of the model: what dense heads tap. Stages of which one makes no map have none."""
     taps = []
     for statement in program.root.body:
         if isinstance(statement, Repeat) and statement.keyword == "stage":
-            for turn in statement.turns:
-                value = next((v for v in turn.outputs if v.type.positions and "C" in v.type), None)
-                if value is not None and turn.entry is not None:
-                    taps.append((turn.entry, value))
+            maps = [(turn.entry, tapped(turn)) for turn in statement.turns]
+            found = [(entry, value) for entry, value in maps if entry is not None and value is not None]
+            taps += found if len(found) == len(maps) else []
     return taps
 
 

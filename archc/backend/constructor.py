@@ -389,7 +389,8 @@ def init_call(kind: str, target: str, args: list[str]) -> str:
         case "trunc_normal", [mean, std]:
             return f"nn.init.trunc_normal_({target}, {mean}, {std})"
         case "uniform", [bound]:
-            return f"nn.init.uniform_({target}, -{bound}, {bound})"
+            low = f"-{bound}" if re.fullmatch(r"[\w.]+", bound) else f"-({bound})"
+            return f"nn.init.uniform_({target}, {low}, {bound})"
         case "uniform", [low, high]:
             return f"nn.init.uniform_({target}, {low}, {high})"
         case "xavier_uniform" | "xavier_normal", [gain]:

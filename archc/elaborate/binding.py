@@ -6,7 +6,7 @@ from typing import Any
 
 from archc.contract import Obligation, settle
 from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
-from archc.elaborate.frame import Scope
+from archc.elaborate.frame import Scope, Session
 from archc.elaborate.trail import in_library
 from archc.elaborate.values import (
     ComponentRef,
@@ -176,7 +176,7 @@ def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
                    helps=help_kind(value, wanted))  # fmt: skip
 
 
-def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span) -> dict[str, str]:
+def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span, session: Session) -> dict[str, str]:
     """Caller's axis names to the signature's. Raises ArchError E0306 (axes at other places), E0307 (rank), E0305 (dtype)."""
     if decl.dtype != type.dtype:
         raise fail("E0305", f"`{owner}` takes {decl.dtype} tensors here, and this is {type}", span)
@@ -196,9 +196,9 @@ def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span) -> dict
     for theirs, ours in names.items():
         if theirs != ours and ours in type.names:
             takes = ", ".join(a.name for a in named)
-            raise fail("E0306", f"`{owner}` takes [{takes}], and `{ours}` stands elsewhere in {type}", span,
-                       f"`{theirs}` stands where `{ours}` should",
-                       helps=_reordered(list(type.names), [a.name for a in named]))  # fmt: skip
+            told = f"`{owner}` takes [{takes}], and `{ours}` stands elsewhere in {type}"
+            helps = _reordered(list(type.names), [a.name for a in named])
+            session.refuse(fail("E0306", told, span, f"`{theirs}` stands where `{ours}` should", helps=helps))
     return names
 
 
@@ -255,9 +255,9 @@ def check_sizes(owner: str, scope: Scope, late: list[Any]) -> None:
         )  # fmt: skip
         verdict = settle(obligation, scope.session.least)
         if verdict == "refused":
-            raise fail(
-                "E0301", obligation.why, span, f"{axis.name} is {size.value}", helps=(f"signature: {axis.span.text}",)
-            )
+            told = f"{axis.name} is {size.value}"
+            error = fail("E0301", obligation.why, span, told, helps=(f"signature: {axis.span.text}",))
+            scope.session.refuse(error)
         if verdict == "depends":
             scope.session.oblige(obligation)
 

@@ -125,7 +125,7 @@ def call_template(
         for tensor in tensors_in(value):
             inputs.append(frame.use(tensor))
             if isinstance(p.type, tree.TensorDecl):
-                for theirs, ours in fit(p.type, tensor.type, ref.tree.name, span).items():
+                for theirs, ours in fit(p.type, tensor.type, ref.tree.name, span, scope.session).items():
                     back.setdefault(ours, theirs)
     arguments = tuple((name, frame.localise(value)) for name, value in passed)
     known = {name: value.sym for name, value in arguments}
@@ -167,7 +167,7 @@ def inline(ref: ComponentRef, bound: Bound, self_label: str, span: Span, scope: 
             continue
         value = bound.values[p.name]
         if isinstance(p.type, tree.TensorDecl) and isinstance(value, Value):
-            names = fit(p.type, value.type, ref.tree.name, span)
+            names = fit(p.type, value.type, ref.tree.name, span, scope.session)
             for theirs, ours in names.items():
                 back.setdefault(ours, theirs)
             if any(a != b for a, b in names.items()):

@@ -38,12 +38,17 @@ class Conflict(Exception):
 
 @dataclass
 class Session:
-    """Everything that one variant shares."""
+    """Everything that one variant shares.
+
+    `forced` lets a mistake pass after which shapes can still be told: it is noted in `overruled`, and what follows takes
+    the sizes for right. So one learns what PyTorch itself makes of a mistake; no command does it.
+    """
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
     obligations: dict[tuple[Any, ...], Obligation] = field(default_factory=dict)
     templates: dict[Any, Any] = field(default_factory=dict)
     inert: dict[Any, Any] = field(default_factory=dict)  # what `archc.elaborate.inert` has read off the texts
+    demands: dict[Any, tuple[Obligation, ...]] = field(default_factory=dict)  # what each template asks of its sizes
     symbols: list[str] = field(default_factory=list)
     uids: int = 0
     nodes: int = 0
@@ -51,6 +56,8 @@ class Session:
     ghosts: int = 0
     guards: tuple[Any, ...] = ()
     least: dict[str, int] = field(default_factory=dict)  # sizes of states may be 0, all others are at least 1
+    forced: bool = False
+    overruled: list[Diagnostic] = field(default_factory=list)
 
     def uid(self) -> int:
         self.uids += 1
@@ -60,6 +67,12 @@ class Session:
         self.nodes += 1
         if self.nodes > MOST_NODES:
             raise fail("E0404", f"the graph has more than {MOST_NODES:,} operations after unrolling", span)
+
+    def refuse(self, error: ArchError) -> None:
+        """Raise `error`, unless mistakes are let pass."""
+        if not self.forced:
+            raise error
+        self.overruled += error.diagnostics
 
     def report(self, error: ArchError) -> None:
         """Note the findings and go on; inside an arm that this build does not take, they end that arm instead."""
@@ -90,6 +103,15 @@ class Session:
         if not self.ghosts:
             key = (obligation.kind, obligation.left, obligation.right, obligation.guards)
             self.obligations.setdefault(key, obligation)
+
+    @contextmanager
+    def apart(self) -> Iterator[dict[tuple[Any, ...], Obligation]]:
+        """Gives what is obliged meanwhile, which stays apart from the rest."""
+        outer, self.obligations = self.obligations, {}
+        try:
+            yield self.obligations
+        finally:
+            self.obligations = outer
 
     @contextmanager
     def ghost(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Library:
 
 @dataclass
 class _Loading:
+    parsed: Mapping[Path, tree.File]
     files: dict[Path, FileNames] = field(default_factory=dict)
     open: list[Path] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
@@ -54,9 +56,12 @@ def read(path: Path, shown: str | None = None) -> Source:
         raise fail("E0109", f"{shown!r} is not the name of a file") from None
 
 
-def load(source: Source) -> Library:
-    """Parse a source and everything it imports. Raises ArchError (E01xx, E07xx)."""
-    loading = _Loading()
+def load(source: Source, parsed: Mapping[Path, tree.File] | None = None) -> Library:
+    """Parse a source and everything it imports; `parsed` files stand for those that lie at their paths.
+
+    Raises ArchError (E01xx, E07xx).
+    """
+    loading = _Loading(parsed or {})
     main = _load(source, loading)
     return Library(main, tuple(loading.sources))
 
@@ -67,7 +72,8 @@ def _load(source: Source, loading: _Loading) -> FileNames:
     loading.sources.append(source)
     if len(loading.sources) > MOST_FILES:
         raise fail("E0404", f"more than {MOST_FILES} files are imported")
-    names = FileNames(parse(source))
+    ready = loading.parsed.get(source.path) if source.path is not None else None
+    names = FileNames(ready or parse(source))
     if source.path is not None:
         loading.files[source.path] = names
     found: list[Diagnostic] = []
@@ -142,7 +148,7 @@ def _import(item: tree.Import, names: FileNames, loading: _Loading) -> None:
         raise fail("E0702", f"{shown} imports itself in a circle", item.span)
     if path not in loading.files:
         try:
-            source = read(path, shown)
+            source = loading.parsed[path].source if path in loading.parsed else read(path, shown)
         except ArchError:
             raise fail("E0701", f"there is no spec `{'.' * item.dots}{'.'.join(item.path)}`", item.span,
                        f"looked for {shown}", helps=_elsewhere(item, path)) from None  # fmt: skip

@@ -16,6 +16,7 @@ from archc.elaborate.frame import Frame, Level, Scope, Session, known_length, ta
 from archc.elaborate.loader import BindingRef, Library
 from archc.elaborate.modules import EntryRef, entry_template
 from archc.elaborate.owned import init_rule
+from archc.elaborate.starts import check_starts
 from archc.elaborate.statements import run_statements
 from archc.elaborate.templates import doc_of, finish, kinds_of, lift
 from archc.elaborate.trail import Use
@@ -189,11 +190,8 @@ class Model:
                     axes.append(Axis(axis.name, Dim.of(Size.symbol(word))))
             values.append(Value(self.session.uid(), TensorType(p.type.dtype, tuple(axes)), p.span, p.name))
         bound = _bound_of(statement, values)
-        outer, self.session.obligations = self.session.obligations, {}
-        try:
+        with self.session.apart() as own:
             made = entry_template(ref, values, bound, scope.frame.level, statement.span)
-        finally:
-            own, self.session.obligations = self.session.obligations, outer
         if made is not None:
             self.entries.append(EntryPoint(statement.name, made, tuple(symbols), tuple(own.values())))
         scope.env[statement.name] = ref
@@ -309,12 +307,15 @@ def overridden(base: Variant, **arguments: Any) -> Variant:
     return replace(base, arguments=(*given, *((n, const(v), base.span) for n, v in arguments.items())))
 
 
-def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None = None) -> Program:
-    """The program of a variant. `present` says which optional inputs are given (all, unless said otherwise).
+def elaborate(
+    library: Library, chosen: Variant, present: dict[str, bool] | None = None, session: Session | None = None
+) -> Program:
+    """The program of a variant. `present` says which optional inputs are given (all, unless said otherwise); a `session`
+    of the caller's tells them what was overruled.
 
     Raises ArchError with every independent mistake that was found.
     """
-    ref, session = chosen.model, Session()
+    ref, session = chosen.model, session or Session()
     frame = Frame(session, ref.tree.name, level=Level(adopt=False))
     model = Model(session, present or {})
     scope = Scope(frame, ref.file, {}, ref.tree, "", model=model)
@@ -365,6 +366,7 @@ def elaborate(library: Library, chosen: Variant, present: dict[str, bool] | None
         ref.tree.span,
         doc_of(ref.tree.body),
     )
+    session.diagnostics += check_starts(root)
     if session.diagnostics:
         raise ArchError(in_order(session.diagnostics))
     source = library.main.file.source

@@ -149,7 +149,7 @@ def entry_template(ref: EntryRef, values: list[Any], bound: Bound, level: Level,
     late: list[Any] = []
     for p, value in zip(ref.tree.parameters, values, strict=False):
         if isinstance(p.type, tree.TensorDecl) and isinstance(value, Value):
-            type = value.type.renamed(fit(p.type, value.type, ref.tree.name, span))
+            type = value.type.renamed(fit(p.type, value.type, ref.tree.name, span, outer.session))
             made = frame.value(type, p.span, p.name)
             ordered.append(made)
             inner.env[p.name] = made

@@ -68,14 +68,18 @@ class Checker:
             why, label = obligation.why, _refusal(obligation)
             if obligation.kind == "equal":
                 why = f"{why}, and the sizes differ: {obligation.left} and {obligation.right}"
-            raise OpError(why, obligation.code, label=label, help=_divisors(obligation))
+            self.refuse(OpError(why, obligation.code, label=label, help=_divisors(obligation)))
         if verdict == "depends":
             symbols = obligation.left.symbols | obligation.right.symbols
             if "B" in symbols:
-                raise OpError(
-                    f"{obligation.why}: this would restrict the batch", obligation.code, label=_refusal(obligation)
-                )
+                why = f"{obligation.why}: this would restrict the batch"
+                self.refuse(OpError(why, obligation.code, label=_refusal(obligation)))
             self.scope.session.oblige(obligation)
+
+    def refuse(self, error: OpError) -> None:
+        if not self.scope.session.forced:
+            raise error
+        self.scope.session.refuse(op_error(error, self.span))
 
 
 def _divisors(o: Obligation) -> str:

@@ -8,6 +8,7 @@ from archc.diagnostics import did_you_mean, fail
 from archc.elaborate.assigning import bind_name
 from archc.elaborate.expressions import evaluate
 from archc.elaborate.frame import Scope
+from archc.elaborate.starts import check_start
 from archc.elaborate.values import POISON, Deferred, Many, Module, Poison, kind_of
 from archc.ir.graph import (
     InitRule,
@@ -68,6 +69,7 @@ def declare(statement: tree.Declare, scope: Scope) -> None:
         kind = "table"
     weight = Weight(statement.name, tuple(axes), init, kind, statement.type.dtype,
                     decay=not (isinstance(decay, Scalar) and decay.value is False))  # fmt: skip
+    check_start(weight, statement.value.span if statement.value is not None else statement.span)
     scope.frame.level.add(WeightEntry(statement.name, weight, statement.span))
     value = scope.frame.value(TensorType(statement.type.dtype, tuple(axes)), statement.span, statement.name)
     scope.session.templates[("weight", value.uid)] = statement.name

@@ -76,7 +76,9 @@ def check_result(promised: tree.TypeDecl, result: Any, owner: str, scope: Scope)
         or (not whole and any(n not in found for n in names))
         or promised.dtype != result.type.dtype
     ):
-        raise fail("E0308", f"`{owner}` promises {promised.span.text} and returns {result.type}", promised.span)
+        error = fail("E0308", f"`{owner}` promises {promised.span.text} and returns {result.type}", promised.span)
+        scope.session.refuse(error)
+        return
     for axis in promised.axes:
         if isinstance(axis, tree.AxisDecl) and axis.size is not None:
             _check_promised_size(axis, result, owner, scope)
@@ -97,7 +99,7 @@ def _check_promised_size(axis: tree.AxisDecl, result: Value, owner: str, scope: 
     obligation = Obligation("equal", size, Size.of(wanted.value), axis.span, why, "E0308", scope.session.guards)
     verdict = settle(obligation, scope.session.least)
     if verdict == "refused":
-        raise fail("E0308", why, axis.span)
+        scope.session.refuse(fail("E0308", why, axis.span))
     if verdict == "depends":
         scope.session.oblige(obligation)
 
@@ -167,7 +169,7 @@ def template_for(
     for p in ref.tree.parameters:
         value = bound.values.get(p.name)
         if isinstance(p.type, tree.TensorDecl) and isinstance(value, Value):
-            names = fit(p.type, value.type, ref.tree.name, span)
+            names = fit(p.type, value.type, ref.tree.name, span, session)
             inputs.append((p, value, value.type.renamed(names), names))
     # Sizes first, then the numbers, as a careful engineer orders a constructor.
     retyped: dict[str, TensorType] = {}
@@ -211,7 +213,12 @@ def template_for(
     # Lists of tensors are part of the inputs too.
     lists = {n: v for n, v in bound.values.items() if isinstance(v, Many) and tensors_in(v)}
     if key not in session.templates:
-        session.templates[key] = _build(ref, bound, span, scope, env, inputs, retyped, lists, tuple(passed))
+        with session.apart() as own:
+            session.templates[key] = _build(ref, bound, span, scope, env, inputs, retyped, lists, tuple(passed))
+        session.demands[key] = tuple(own.values())
+    # An entry and the model itself may use one template, and each has a contract of its own.
+    for obligation in session.demands[key]:
+        session.oblige(obligation)
     return session.templates[key], tuple(passed)
 
 
@@ -357,7 +364,10 @@ def finish(
     settle_body(frame)
     if not frame.session.ghosts and role != "entry":
         for diagnostic in unused(tuple(frame.body), outputs, name):
-            frame.session.report(ArchError([diagnostic]))
+            if frame.session.forced:
+                frame.session.overruled.append(diagnostic)
+            else:
+                frame.session.report(ArchError([diagnostic]))
     return Template(
         name, role, doc, passed, tuple(inputs), tuple(outputs), tuple(frame.body), tuple(frame.level.entries), span,
         tuple(frame.inits), tuple(s[1:] if s[0] == -1 else (s[0], -2) for s in shape) if nested else (),

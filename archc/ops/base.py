@@ -39,11 +39,16 @@ class OpError(Exception):
 
 
 class Check(Protocol):
-    """Where a shape rule states what must hold. Each is proved, refused at the line, or becomes part of the contract."""
+    """Where a shape rule states what must hold. Each is proved, refused at the line, or becomes part of the contract.
+
+    `refuse` is for what a shape rule has found out by itself and could go on without: it raises the error, unless the
+    shapes are wanted all the same.
+    """
 
     def equal(self, left: Size, right: Size, why: str, code: str = "E0331") -> None: ...
     def divides(self, divisor: Size, size: Size, why: str, code: str = "E0312") -> None: ...
     def at_least(self, size: Size, least: Size | int, why: str, code: str = "E0333") -> None: ...
+    def refuse(self, error: OpError) -> None: ...
 
 
 class Code(Protocol):

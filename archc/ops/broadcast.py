@@ -64,7 +64,7 @@ def broadcast(check: Check, a: TensorType, b: TensorType, symbol: str) -> tuple[
         if left.constant is not None and right.constant is not None and left.constant != right.constant:
             what = "channels" if axis.name == "C" else f"axes `{axis.name}`"
             stretched = "axes of size 1 do not stretch: take the axis out, and it is broadcast by name"
-            raise OpError(
+            error = OpError(
                 f"the {what} do not match: {axis.name} is {left} on the left and {right} on the right",
                 "E0331" if axis.is_position else "E0301",
                 label=f"{a} {symbol} {b}",
@@ -74,6 +74,7 @@ def broadcast(check: Check, a: TensorType, b: TensorType, symbol: str) -> tuple[
                 if axis.name == "C"
                 else "",
             )
+            check.refuse(error)
         check.equal(left.size, right.size, f"both sides of `{symbol}` have the axis {axis.name}")
         first, second = (left, right) if large is a else (right, left)
         axes.append(replace(numbered_alike(a[axis.name], b[axis.name], f"`{symbol}`"), dim=simpler(first, second)))

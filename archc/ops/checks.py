@@ -7,7 +7,7 @@ from typing import Any
 
 from archc.ir.sym import Scalar
 from archc.ir.types import Axis, TensorType
-from archc.ops.base import OpError, need
+from archc.ops.base import Check, OpError, need
 from archc.sizes import Size
 
 # No number in an architecture is larger, and products of a few of them still fit everywhere.
@@ -20,6 +20,7 @@ class Trust:
     def equal(self, left: Size, right: Size, why: str, code: str = "E0331") -> None: ...
     def divides(self, divisor: Size, size: Size, why: str, code: str = "E0312") -> None: ...
     def at_least(self, size: Size, least: Size | int, why: str, code: str = "E0333") -> None: ...
+    def refuse(self, error: OpError) -> None: ...
 
 
 def result_type(op: Any, *operands: Any) -> TensorType:
@@ -69,6 +70,8 @@ def fixed(x: TensorType, axis: str, what: str) -> int:
             "E0304",
             help="give the size a number, or take it from a parameter of the model",
         )
+    if size.constant < 1:
+        raise OpError(f"{what} makes weights for the axis `{axis}`, and nothing of it is left: {x}", "E0213")
     return size.constant
 
 
@@ -130,19 +133,20 @@ def distinct(axes: tuple[str, ...], name: str) -> None:
         raise OpError(f"the axis `{twice[0]}` is named twice", "E0213", argument=name)
 
 
-def divides(groups: Scalar, name: str, *widths: tuple[int, str]) -> int:
+def divides(check: Check, groups: Scalar, name: str, *widths: tuple[int, str]) -> int:
     """A number of groups that divides every width; each comes with the words for it."""
     count = whole(groups, name)
     for width, what in widths:
         if width % count:
             common = math.gcd(*(w for w, _ in widths))
-            raise OpError(
+            error = OpError(
                 f"{count} groups do not divide {width} {what}",
                 "E0321",
                 argument=name,
                 label=f"{width} % {count} = {width % count}",
                 help=f"what divides: {listed_divisors(common)}",
             )
+            check.refuse(error)
     return count
 
 

@@ -88,7 +88,7 @@ class Where(Op):
                 left, right = axis.size, largest[axis.name].size
                 if left.constant is not None and right.constant is not None and left != right:
                     code = "E0331" if axis.is_position else "E0301"
-                    raise OpError(f"`where`: {axis.name} is {left} and {right}", code)
+                    check.refuse(OpError(f"`where`: {axis.name} is {left} and {right}", code))
                 check.equal(left, right, f"condition and values of `where` must have the same {axis.name}")
                 numbered_alike(largest[axis.name], axis, "`where`")
         return (replace(largest, dtype=dtype),)

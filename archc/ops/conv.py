@@ -65,7 +65,7 @@ class Conv(Op):
         floating(x, "`conv`")
         slide_axes(x, self.on, self.axis, "`conv`")
         width = fixed(x, self.axis, "`conv`")
-        divides(self.groups, "groups", (width, "channels"), (whole(self.out, "out"), "output channels"))
+        divides(check, self.groups, "groups", (width, "channels"), (whole(self.out, "out"), "output channels"))
         dims: dict[str, Dim | Size | int] = {self.axis: Dim.of(self.out)}
         for slide in self._slides:
             dims[slide.axis] = slide.steps(check, x[slide.axis].size)

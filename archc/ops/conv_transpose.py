@@ -73,17 +73,18 @@ class ConvTranspose(Op):
         floating(x, "`conv_transpose`")
         slide_axes(x, self.on, self.axis, "`conv_transpose`")
         width = fixed(x, self.axis, "`conv_transpose`")
-        divides(self.groups, "groups", (width, "channels"), (whole(self.out, "out"), "output channels"))
+        divides(check, self.groups, "groups", (width, "channels"), (whole(self.out, "out"), "output channels"))
         dims: dict[str, Dim | Size | int] = {self.axis: Dim.of(self.out)}
         for slide, cut, extra in self._grown():
             most = max(slide.stride.value, slide.dilation.value) - 1
             if extra > most:
-                raise OpError(
+                error = OpError(
                     f"`output_pad` is {extra}, and must be less than the stride or the dilation",
                     "E0213",
                     argument="output_pad",
                     help=f"it is at most {most} here",
                 )
+                check.refuse(error)
             size = (x[slide.axis].size - 1) * slide.stride.value + slide.span - 2 * cut + extra
             check.at_least(
                 size, 1, f"something of {slide.axis} must be left when {cut} is cut off at both ends"

@@ -58,14 +58,13 @@ class Convolve(Op):
         wanted = inner.size * groups
         if wanted.constant is not None and channels.size.constant is not None and wanted != channels.size:
             has = f"C={inner.size}" + (f", times {groups} groups" if groups > 1 else "")
-            raise OpError(
-                f"the channels do not match: C of `x` is {channels.size}, and the kernels have {has}"
+            check.refuse(
+                OpError(f"the channels do not match: C of `x` is {channels.size}, and the kernels have {has}")
             )
         check.equal(channels.size, wanted, "the kernels of `convolve` have the channels of `x`")
         if out.size.constant is not None and out.size.constant % groups:
-            raise OpError(
-                f"{groups} groups do not divide {out.size} output channels", "E0321", argument="groups"
-            )
+            error = OpError(f"{groups} groups do not divide {out.size} output channels", "E0321", argument="groups")
+            check.refuse(error)
         check.divides(
             Size.of(groups), out.size, "the groups of `convolve` divide the output channels", "E0321"
         )

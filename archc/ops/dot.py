@@ -60,10 +60,8 @@ class Dot(Op):
             if axis.name in b:
                 left, right = axis.size, b[axis.name].size
                 if left.constant is not None and right.constant is not None and left != right:
-                    raise OpError(
-                        f"`dot` of {a} and {b}: {axis.name} is {left} on the left and {right} on the right",
-                        "E0301",
-                    )
+                    told = f"{axis.name} is {left} on the left and {right} on the right"
+                    check.refuse(OpError(f"`dot` of {a} and {b}: {told}", "E0301"))
                 check.equal(left, right, f"both sides of `dot` have the axis {axis.name}")
                 numbered_alike(axis, b[axis.name], "`dot`")
         if len({*a.names, *b.names}) > len(LETTERS):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Init, Op, OpError, Weight, arg, need
+from archc.ops.base import Check, Code, Init, Op, OpError, Weight, arg
+from archc.ops.checks import fixed
 from archc.records import dataclass
 from archc.sizes import Size
 
@@ -36,9 +37,7 @@ class Linear(Op):
     axis: Any = arg("axis", "C")
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
-        width = need(x, self.axis, "`linear`").size
-        if width.constant is None:
-            raise OpError(f"`linear` needs a fixed width, and {self.axis} is {width}", "E0304")
+        fixed(x, self.axis, "`linear`")
         if self.out.value < 1:
             raise OpError(f"`out` must be at least 1, and is {self.out.value}", "E0213", argument="out")
         return (x.resized(**{self.axis: Dim.of(self.out)}),)

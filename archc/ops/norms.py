@@ -266,7 +266,7 @@ class GroupNorm(Norm):
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         self.check_numbers(x, self.eps)
-        divides(self.groups, "groups", (fixed(x, self.axis, "`group_norm`"), "channels"))
+        divides(check, self.groups, "groups", (fixed(x, self.axis, "`group_norm`"), "channels"))
         return (x,)
 
     def module(self, code: Code, x: TensorType) -> str:

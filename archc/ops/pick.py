@@ -67,11 +67,8 @@ class Pick(Layout):
         where = f"the range lies within {name}"
         for low, high in ((Size.of(0), first), (first, last), (last, size)):
             if low.constant is not None and high.constant is not None and low.constant > high.constant:
-                raise OpError(
-                    f"the range {first} to {last} does not lie within {name} = {size}",
-                    "E0213",
-                    argument="stop",
-                )
+                told = f"the range {first} to {last} does not lie within {name} = {size}"
+                check.refuse(OpError(told, "E0213", argument="stop"))
             if low.constant != 0:
                 check.at_least(high, low, where)
         return (x.resized(**{name: self._length(axis.dim)}),)
@@ -79,7 +76,8 @@ class Pick(Layout):
     def _inside(self, check: Check, size: Size, at: Size, why: str) -> None:
         known, place = size.constant, at.constant
         if known is not None and place is not None and not 0 <= place < known:
-            raise OpError(f"{why}: it has {known}", "E0213", argument="index", label=f"0 to {known - 1} are legal")
+            legal = f"0 to {known - 1} are legal"
+            check.refuse(OpError(f"{why}: it has {known}", "E0213", argument="index", label=legal))
         if place is None or place < 0:
             check.at_least(at, 0, why)
         check.at_least(size, at + 1, why)

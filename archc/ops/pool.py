@@ -46,12 +46,13 @@ class Pool(Op):
                     '`pad="tf"` rounds up already', "E0213", argument="ceil", help="leave `ceil` out"
                 )
             if slide.pad is not None and slide.pad.value > slide.span // 2:
-                raise OpError(
+                error = OpError(
                     f"`pad` is {slide.pad.value}, more than half of the kernel (it spans {slide.span})",
                     "E0213",
                     argument="pad",
                     help=f"at most {slide.span // 2}, else a window could lie in the padding",
                 )
+                check.refuse(error)
             dims[slide.axis] = slide.steps(check, x[slide.axis].size, ceil)
         return x.resized(**dims)
 

@@ -57,7 +57,7 @@ class TopK(Op):
         size = need(x, self.axis, "`top_k`").size
         k = size_of(integer(self.k, "k", 1))
         if size.constant is not None and k.constant is not None and k.constant > size.constant:
-            raise OpError(f"`top_k` of {k} along {self.axis}, which has {size}", "E0333", argument="k")
+            check.refuse(OpError(f"`top_k` of {k} along {self.axis}, which has {size}", "E0333", argument="k"))
         check.at_least(size, k, f"`top_k` takes {k} along {self.axis}")
         y = x.resized(**{self.axis: Dim.of(self.k)})
         return y, replace(y, dtype="int")

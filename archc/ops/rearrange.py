@@ -202,7 +202,7 @@ class Rearrange(Op):
     def _whole(self, check: Check, axis: Axis, product: Size, words: str) -> None:
         size, number = axis.size.constant, product.constant
         if size is not None and number is not None and size != number:
-            raise OpError(f"{axis.name} is {size}, and {words} is {number}", "E0321", argument="pattern")
+            check.refuse(OpError(f"{axis.name} is {size}, and {words} is {number}", "E0321", argument="pattern"))
         check.equal(axis.size, product, f"{axis.name} must be {words}")
 
     def _divides(self, check: Check, axis: Axis, known: Size, words: str) -> None:
@@ -210,13 +210,14 @@ class Rearrange(Op):
         if size is None or number is None:
             check.divides(known, axis.size, f"{words} must divide {axis.name}")
         elif size % number:
-            raise OpError(
+            error = OpError(
                 f"{words} = {number} does not divide {axis.name} = {size}",
                 "E0321",
                 argument=words if words in self.sizes else "pattern",
                 label=f"{size} % {number} = {size % number}",
                 help=f"what divides {size}: {listed_divisors(size)}",
             )
+            check.refuse(error)
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         if not isinstance(self.pattern.value, str):

@@ -64,15 +64,16 @@ class Split(Layout):
         if size is None:
             if check is not None:
                 check.divides(Size.of(n), axis.size, f"{n} parts must divide {axis.name}", "E0321")
-        elif size % n:
+        elif size % n and check is not None:
             fits = ", ".join(str(d) for d in range(1, min(size, 64) + 1) if size % d == 0)
-            raise OpError(
+            error = OpError(
                 f"{axis.name} = {size} does not split into {n} equal parts",
                 "E0321",
                 argument="parts",
                 label=f"{size} % {n} = {size % n}",
                 help=f"equal parts are possible for {fits}; a list of sizes splits unevenly",
             )
+            check.refuse(error)
         return (axis.dim // parts,) * n
 
     def _listed(self, check: Check | None, axis: Axis, items: tuple[Scalar, ...]) -> tuple[Dim, ...]:
@@ -94,9 +95,10 @@ class Split(Layout):
         total = Size.of(0)
         for dim in dims:
             total = total + dim.size
-        if total.constant is not None and axis.size.constant is not None and total != axis.size:
-            raise OpError(f"the parts add up to {total}, and {axis.name} is {axis.size}", "E0321", argument="parts")
         if check is not None:
+            if total.constant is not None and axis.size.constant is not None and total != axis.size:
+                told = f"the parts add up to {total}, and {axis.name} is {axis.size}"
+                check.refuse(OpError(told, "E0321", argument="parts"))
             check.equal(total, axis.size, f"the parts of the split must add up to {axis.name}", "E0321")
         return tuple(dims)
 
@@ -288,10 +290,9 @@ def _same_axes(check: Check, first: TensorType, x: TensorType, what: str, beside
             continue
         left, right = axis.size, x[axis.name].size
         if left.constant is not None and right.constant is not None and left != right:
-            raise OpError(
-                f"`{what}` of {first} and {x}: {axis.name} is {left} and {right}",
-                "E0331" if axis.is_position else "E0301",
-                argument="xs",
+            code = "E0331" if axis.is_position else "E0301"
+            check.refuse(
+                OpError(f"`{what}` of {first} and {x}: {axis.name} is {left} and {right}", code, argument="xs")
             )
         check.equal(left, right, f"the tensors of `{what}` must have the same {axis.name}")
         numbered_alike(axis, x[axis.name], f"`{what}`")

@@ -44,6 +44,8 @@ class Path:
         for name in axes:
             if name not in x:
                 raise OpError(f"`{self.name}` runs over `{name}`, and the tensor is {x}", "E0302", argument="along")
+            if not x[name].is_position:
+                raise OpError(f"`{self.name}` runs over positions, and `{name}` is none", "E0213", argument="along")
         if len(set(axes)) != len(axes):
             raise OpError(f"`{self.name}` names an axis twice", "E0213", argument="along")
 

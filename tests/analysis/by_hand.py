@@ -25,6 +25,8 @@ class Anything:
 
     def at_least(self, *args: object) -> None: ...
 
+    def refuse(self, *args: object) -> None: ...
+
 
 def tensor(dtype: str = "float", **axes: int | str) -> TensorType:
     """`tensor(B="B", C=3, H="H")`: text is a symbol."""

@@ -72,6 +72,9 @@ class FakeCheck:
     def at_least(self, size: Size, least: Size | int, why: str, code: str = "E0333") -> None:
         self._state("at_least", size, Size.of(least), code, lambda a, b: a >= b)
 
+    def refuse(self, error: OpError) -> None:
+        raise error
+
 
 @dataclass
 class FakeCode:
