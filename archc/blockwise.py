@@ -50,7 +50,7 @@ def _chosen(program: Program, classes: Classes) -> tuple[list[Block], tuple[str,
             name = block.made.name
             if name in chosen or name in left_out:
                 continue
-            if _parameters(block) <= MOST_PARAMETERS:
+            if _parameters(block) <= MOST_PARAMETERS and not block.made.outers:
                 chosen[name] = block
             else:
                 left_out[name] = None

@@ -16,7 +16,7 @@ from archc.analysis.memory import Memory
 from archc.analysis.receptive import Flow, Views, extents
 from archc.analysis.setting import Setting
 from archc.ir.dataflow import Same, Turn, needed, steps, values
-from archc.ir.graph import Apply, Call, ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry, is_live
+from archc.ir.graph import OUTER, Apply, Call, ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry, is_live
 from archc.ir.program import Program
 from archc.ir.sym import plain
 from archc.ops.base import Weight
@@ -158,7 +158,7 @@ class Counter:
                 own = {"params": sum(f.params for f in mine), "buffers": sum(f.buffers for f in mine)}
                 yield Part(step, replace(self._total(call.template, inner), **own), None, inner)
                 continue
-            shared = call.entry is not None and call.entry in used
+            shared = call.entry is not None and (call.entry in used or call.entry.startswith(OUTER))
             if call.entry is not None:
                 used.add(call.entry)
             if isinstance(call, Apply):
@@ -210,14 +210,14 @@ class Counter:
         seen = extents(known.get(call.outputs[0].uid, {}), self.program.inputs) if call.outputs else ()
         sets = sum(not copy.shared for copy in copies)
         if isinstance(call, Apply):
-            name = call.entry or call.op.name
+            name = (call.entry or call.op.name).lstrip(OUTER)
             return Row(name, "op", call.op.name, axes, shape, part.figures, seen, len(copies), sets)
         template = call.template
         views = {
             i.uid: known.get(v.uid, {}) for i, v in zip(template.inputs, values(call.inputs), strict=True)
         }
         children = self.rows(template, part.inner, views)
-        name, kind, what = call.entry or template.name, template.role, template.name
+        name, kind, what = (call.entry or template.name).lstrip(OUTER), template.role, template.name
         if isinstance(part.step, Turn):
             name = _turn_name(copies)
             if part.step.loop.keyword == "stage":

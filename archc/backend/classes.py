@@ -18,12 +18,14 @@ from archc.backend.python import attribute_name, class_name, identifier, plain_t
 from archc.backend.signature import Signature, axes_text, channels_last, logical_signature
 from archc.backend.writer import ClassNames, Line, Writer, count_uses, note_names, without_unused
 from archc.ir.graph import (
+    OUTER,
     Call,
     Entry,
     InitRule,
     Repeat,
     Template,
     WeightEntry,
+    outer_entries,
 )
 from archc.ir.sym import Sym
 from archc.ir.types import TensorType
@@ -36,7 +38,8 @@ LAST = "last"  # channels innermost
 @dataclass
 class Emitted:
     """A written class. `parameters` are the constructor's, in order; `permutes` counts the moves of axes in it;
-    `counters` are numbers of the turn that `forward` takes behind its tensors, where one module serves all turns."""
+    `counters` are numbers of the turn that `forward` takes behind its tensors, where one module serves all turns; behind
+    them it takes the modules `outers` of what stands around the loop."""
 
     name: str
     parameters: tuple[str, ...]
@@ -46,6 +49,7 @@ class Emitted:
     rules: tuple[InitRule, ...]
     template: Template
     counters: tuple[str, ...] = ()
+    outers: tuple[str, ...] = ()
 
 
 @dataclass
@@ -85,7 +89,7 @@ class Classes:
             lines = [line for raw in best.raw for line in _render(raw, name)]
             made = Emitted(
                 name, tuple(best.parameters), best.signature(), lines, best.permutes(), template.inits, template,
-                best.counters,
+                best.counters, tuple(best.outers),
             )  # fmt: skip
             self.by_text[key] = made
             self.emitted.append(made)
@@ -146,6 +150,7 @@ class ClassWriter:
         self.moves = 0
         self.checkpointed = False
         self.counters: tuple[str, ...] = ()
+        self.outers: dict[str, str] = {}  # entries of what stands around the loop, and the arguments that hold them
         self.assumed: list[tuple[Sym, int]] = []  # lengths of lists that a method is written for
 
     # ---- what methods ask
@@ -168,6 +173,9 @@ class ClassWriter:
         return next((e for e in self.template.entries if e.name == name), None)
 
     def child_text(self, entry: str) -> str:
+        if entry.startswith(OUTER):
+            name, inlined = entry.lstrip(OUTER), len(self.loop_children)
+            return self.outers[entry[inlined:]] if len(entry) - len(name) > inlined else f"self.{self.path(name)}"
         for frame in reversed(self.loop_children):
             if entry in frame:
                 return frame[entry]
@@ -233,6 +241,12 @@ class ClassWriter:
             if value.type.dtype == "float" or len(arguments) == 1:
                 writer.anchor = name
             writer.values[value.uid] = Operand(name, value.type, tuple(value.type.names[p] for p in order))
+        for entry in outer_entries(template.body):
+            name = identifier(entry.lstrip(OUTER).replace(".", "_"))
+            while name in writer.taken:
+                name += "_"
+            writer.taken.add(name)
+            self.outers[entry] = name
         counters = self.classes.counters.get(id(template), ())
         writer.locals = frozenset(counters)
         writer.taken |= {identifier(c) for c in counters}
@@ -250,7 +264,8 @@ class ClassWriter:
         body = " ".join(line.text for line in writer.lines)
         used = tuple(c for c in counters if mentions_word(c, body))
         self.counters = used if template is self.template else ()
-        kinds = ", ".join([*(f"{a}: Tensor" for a in arguments), *(f"{identifier(c)}: int" for c in used)])
+        beside = (*(f"{identifier(c)}: int" for c in used), *(f"{name}: nn.Module" for name in self.outers.values()))
+        kinds = ", ".join([*(f"{a}: Tensor" for a in arguments), *beside])
         returns = (
             "Tensor" if len(results) == 1 else f"tuple[{', '.join(['Tensor'] * len(results))}]" if results else "None"
         )

@@ -12,12 +12,14 @@ from archc.backend.operand import Operand
 from archc.backend.python import identifier
 from archc.backend.writer import MOST_TRIES, Line, Writer, assigned_in, count_uses, note_names
 from archc.ir.graph import (
+    OUTER,
     Branch,
     Call,
     Repeat,
     Statement,
     Template,
     Value,
+    outer_entries,
 )
 from archc.ir.sym import Const, Sym, walk
 
@@ -113,7 +115,8 @@ class LoopWriter:
             owner = self._turn_class(turn)
             kinds = tuple(len(v.type.axes) for v in turn.template.inputs), len(turn.outputs)
             body = None if owner is not None else _shape_of(turn.template, self.owner.classes)
-            shapes.append((owner.signature if owner is not None else None, kinds, body))
+            outside = outer_entries(turn.template.body)
+            shapes.append((owner.signature if owner is not None else None, kinds, body, outside))
         if len(set(map(repr, shapes))) != 1:
             return False
         return self._carried() is not None
@@ -226,6 +229,7 @@ class LoopWriter:
         if made is not None:
             arguments = [writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))]
             arguments += [identifier(c) for c in made.counters]
+            arguments += [self.owner.child_text(entry.removeprefix(OUTER)) for entry in made.outers]
             targets = self.variables
             writer.taken |= set(targets)
             call = f"{module}({', '.join(arguments)})"
@@ -337,6 +341,7 @@ class LoopWriter:
                     self.writer.arranged(names[i], made.signature.inputs[i]).text for i in range(len(turn.inputs))
                 ]
                 arguments += [str(self.loop.turns.index(turn)) for _ in made.counters]
+                arguments += [self.owner.child_text(entry.removeprefix(OUTER)) for entry in made.outers]
                 self.writer.emit(f"{', '.join(targets)} = {module}({', '.join(arguments)})")
                 return [
                     Operand(

@@ -17,7 +17,7 @@ from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
 from archc.backend.operand import Operand
 from archc.backend.python import Expressions, identifier, literal
-from archc.ir.graph import Apply, Assign, Branch, Call, Merge, Relabel, Repeat, Statement, Value
+from archc.ir.graph import OUTER, Apply, Assign, Branch, Call, Merge, Relabel, Repeat, Statement, Value
 from archc.ir.sym import Const, Extent, Scalar, Sym, Var, substitute
 from archc.ir.types import Dim, TensorType
 from archc.records import dataclass
@@ -369,7 +369,7 @@ class Writer:
         if len(statement.outputs) == 1:
             value = statement.outputs[0]
             order = self.outside_order(signature.outputs[0], statement, 0)
-            self._keep(value, Operand(call, value.type, order), statement.entry or "x")
+            self._keep(value, Operand(call, value.type, order), (statement.entry or "x").lstrip(OUTER))
             return
         names = []
         for i, value in enumerate(statement.outputs):

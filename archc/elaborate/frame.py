@@ -207,6 +207,7 @@ class Frame:
     parameters: dict[str, Scalar] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     phi_names: set[str] = field(default_factory=set)
+    turn_names: frozenset[str] = frozenset()  # the variables of the loop, in a turn
     retyped: dict[int, TensorType] = field(default_factory=dict)
     called: dict[int, str] = field(default_factory=dict)  # the author's names for what a turn reads
     closed_into: dict[int, Frame] = field(default_factory=dict)  # uid -> the closed turn that made the value

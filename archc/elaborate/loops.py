@@ -133,7 +133,7 @@ class _Turns:
         name = statement.label or statement.keyword
         reuse = statement.keyword == "loop" and bool(self.frames)
         level = self.frames[0].level if reuse else Level(adopt=self.adopt)
-        frame = Frame(scope.session, name, parent=outer, level=level)
+        frame = Frame(scope.session, name, parent=outer, level=level, turn_names=frozenset(statement.targets))
         for carried in self.carried:
             value = scope.env.get(carried)
             if isinstance(value, Value) and carried in self.read:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from archc.diagnostics import did_you_mean, fail
@@ -19,7 +20,7 @@ from archc.elaborate.binding import (
     still_missing,
 )
 from archc.elaborate.components import call_template
-from archc.elaborate.frame import Frame, Level, Scope, tensors_in
+from archc.elaborate.frame import Frame, Level, Scope, mentions, reads, tensors_in
 from archc.elaborate.templates import doc_of, finish, run_body
 from archc.elaborate.trail import Use
 from archc.elaborate.values import (
@@ -28,8 +29,9 @@ from archc.elaborate.values import (
     FnRef,
     Module,
 )
-from archc.ir.graph import Template, Value
+from archc.ir.graph import OUTER, Apply, Call, ChildEntry, OpEntry, Template, Value
 from archc.ir.sym import Const, Scalar, plain
+from archc.ir.types import TensorType
 from archc.records import dataclass
 from archc.source import Span
 from archc.syntax import tree
@@ -102,13 +104,50 @@ def use_module(module: Module, tensors: list[Any], args: list[Any], piped: Any, 
         home = home.parent
     saved = level.reuse, level.guards
     level.reuse, level.guards = True, ()
+    frame, own, mark = scope.frame, scope.frame.level, len(scope.frame.body)
+    frame.level = level  # in the turn of a loop: the weights stand outside, the application in the turn
     try:
-        if home is not scope.frame:
-            raise fail("E0407", f"the shared module `{module.name}` is used inside a loop that makes weights", span,
-                       helps=("use `loop`, or write the uses one by one",))  # fmt: skip
-        return calls.invoke(module.recipe, args, piped, module.name, span, scope)
+        result = calls.invoke(module.recipe, args, piped, module.name, span, scope)
     finally:
+        frame.level = own
         level.reuse, level.guards = saved
+    if home is not frame:
+        _built_outside(module, level, frame, home, span)
+        frame.body[mark:] = [_from_inside(s, module.name, _depth(frame, home)) for s in frame.body[mark:]]
+    return result
+
+
+def _built_outside(module: Module, level: Level, frame: Frame, home: Frame, span: Span) -> None:
+    """Raises ArchError E0407 where the weights of a module from outside of a loop depend on the turn."""
+    entry, inner = level.find(module.name), set[str]()
+    while frame is not home:
+        assert frame.parent is not None
+        inner |= frame.turn_names | frame.parent.phi_names
+        frame = frame.parent
+    names = frozenset(inner)
+    if isinstance(entry, OpEntry):
+        sizes = [a.dim.sym for t in entry.types if isinstance(t, TensorType) for a in t.axes if a.dim.sym is not None]
+        depends = reads(entry.op, names) or any(mentions(sym, names) for sym in sizes) or entry.functional
+    else:
+        depends = isinstance(entry, ChildEntry) and reads(entry.args, names)
+    if depends:
+        raise fail("E0407", f"the module `{module.name}` is built outside of the loop, and what it is built with "
+                   "depends on the turn", span, helps=("declare it in the loop, or give its sizes numbers",))  # fmt: skip
+
+
+def _depth(frame: Frame, home: Frame) -> int:
+    depth = 0
+    while frame is not home:
+        assert frame.parent is not None
+        frame, depth = frame.parent, depth + 1
+    return depth
+
+
+def _from_inside(statement: Any, name: str, depth: int) -> Any:
+    """A statement of a turn that applies an entry of what stands around the loop."""
+    if isinstance(statement, (Apply, Call)) and statement.entry == name:
+        return replace(statement, entry=OUTER * depth + name)
+    return statement
 
 
 def _within(frame: Frame, level: Level) -> bool:

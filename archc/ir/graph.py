@@ -237,6 +237,28 @@ class InitRule:
     span: Span
 
 
+# In the turn of a loop, `^name` is the entry `name` of what stands around the loop, `^^name` one loop further out.
+OUTER = "^"
+
+
+def outer_entries(body: tuple[Statement, ...], depth: int = 0) -> tuple[str, ...]:
+    """The entries of what stands around that the turn of a loop applies, each once, as the turn calls them."""
+    found: dict[str, None] = {}
+    for statement in body:
+        match statement:
+            case Apply(entry=str() as entry) | Call(entry=str() as entry):
+                if len(entry) - len(entry.lstrip(OUTER)) > depth:
+                    found.setdefault(entry[depth:])
+            case Branch(then=then, otherwise=otherwise):
+                found |= dict.fromkeys(outer_entries((*(then or ()), *(otherwise or ())), depth))
+            case Repeat(turns=turns):
+                for turn in turns:
+                    found |= dict.fromkeys(outer_entries(turn.template.body, depth + 1))
+            case _:
+                pass
+    return tuple(found)
+
+
 def taken_arm(branch: Branch) -> tuple[Statement, ...]:
     """The statements of the arm that this build runs (the first, where the sizes decide)."""
     arm = branch.then if branch.taken in (True, None) else branch.otherwise

@@ -12,6 +12,7 @@ from typing import Any
 
 from archc.diagnostics import did_you_mean, fail
 from archc.ir.graph import (
+    OUTER,
     Apply,
     Assign,
     Branch,
@@ -111,6 +112,15 @@ class _Frame:
     prefix: str
     bindings: Bindings
     values: dict[int, Named] = field(default_factory=dict)
+    around: _Frame | None = None
+
+    def owner(self, entry: str) -> tuple[_Frame, str]:
+        """The frame whose entry it is, and its name there."""
+        frame = self
+        while entry.startswith(OUTER):
+            assert frame.around is not None
+            frame, entry = frame.around, entry.removeprefix(OUTER)
+        return frame, entry
 
 
 @dataclass(frozen=True)
@@ -176,13 +186,14 @@ class _Machine:
         """The weights of an operation by their names in it: its own, or the one of the component it reads."""
         if statement.entry is None:
             return {}
+        frame, name = frame.owner(statement.entry)
         declared = (e for e in frame.template.entries if isinstance(e, WeightEntry))
         for entry in declared:
-            if entry.name == statement.entry and is_live(entry, frame.bindings):
+            if entry.name == name and is_live(entry, frame.bindings):
                 key = frame.prefix + entry.name
                 return {entry.weight.name: self.weight(key, entry.weight, statement.span)}
         types = [_type(x) for x in statement.inputs]
-        prefix = _level(frame.prefix, statement.entry)
+        prefix = _level(frame.prefix, name)
         # What counts batches says nothing about a result, and may be missing.
         return {
             weight.name: self.weight(prefix + weight.name, weight, statement.span)
@@ -207,7 +218,8 @@ class _Machine:
         known = {name: self.number(value, frame, bindings) for name, value in call.args}
         # A further method of the model is not passed the model's numbers: it reads them.
         around = bindings if template.role == "entry" else values(template.parameters)
-        inner = _Frame(template, _level(frame.prefix, call.entry), {**around, **known})
+        owner, name = frame.owner(call.entry or "")
+        inner = _Frame(template, _level(owner.prefix, name), {**around, **known}, around=frame)
         for given, taken in zip(call.inputs, template.inputs, strict=True):
             assert isinstance(given, Value)
             self.store(taken, self.read(given, frame), inner)
