@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from archc import driver
 from archc.analysis.cost import units
+from archc.analysis.figures import Figures
 from archc.diagnostics import ArchError
-from archc.elaborate import templates
+from archc.elaborate import loops, templates, twins
 from archc.elaborate.loader import load
 from archc.elaborate.model import elaborate, variant
 from archc.ir.program import Program
 from archc.source import Source
+from archc.weights.keys import state_dict
 
 TOWER = """
 from std.regularise import drop_path
@@ -89,3 +92,63 @@ def test_every_copy_is_called_with_its_own_rate():
     rates = [dict(item.args)["rate"].value for item in blocks.items]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     assert len({id(item.template) for item in blocks.items}) == 1
+
+
+# ---- turns that are copies of an earlier one
+
+LOOPS = {
+    "rates of a list": ("for rate in rates { y = y |> _: layer(rate) }", 2),
+    "rates and numbers": ("for i, rate in enumerate(rates) { y = y |> _: layer(rate) }", 2),
+    "dropped where it stands": ("repeat depth as i { y = y |> conv: conv(C, 3) |> dropout(rates[i]) }", 2),
+    "the same weights": ("loop depth { y = y |> _: layer(0.1) }", 2),
+    "a tensor of its own": ("repeat depth { t = y |> conv: conv(C, 3)\n y = t + y }", 2),
+    "two tensors that change places": ("repeat depth { t = y\n y = z |> conv: conv(C, 3)\n z = t }", 2),
+    "a shortcut from the input": ("repeat depth { y = (y |> conv: conv(C, 3)) + x }", 2),
+    "a choice by the number": ("repeat depth as i { if i == 4 { y = y |> gelu } else { y = y |> relu } }", 8),
+    "a choice in an expression": ("repeat depth as i { y = y * (2 if i < 6 else 3) }", 8),
+    "a choice of recipes": ("repeat depth as i { y = y |> [relu, gelu][i % 2] }", 8),
+    "a list that grows": ("repeat depth { y = y |> conv: conv(C, 3)\n ys += [y] }", 8),
+    "a number that grows": ("repeat depth { y = y |> dropout(r)\n r = r + 0.01 }", 8),
+    "loops in loops": ("for i in range(depth) { inner: repeat 3 as j { y = y |> _: layer(rates[i]) } }", 2 + 2 * 2),
+    "what is used behind": ("repeat depth { last = y |> gelu\n y = y + last }\n y = last", 8),
+}
+MODEL = (
+    TOWER.partition("model")[0] % "rate"
+    + """
+model net_of(depth: int) {
+    input x: [B, C=8, H, W]
+    input other: [B, C=8, H, W]
+    C = x.C
+    rates = linspace(0, 0.1, depth)
+    y, z, r, ys = x, other, 0.0, []
+    blocks: %s
+    output out = y + z + r + (0 if len(ys) == 0 else 1)
+}
+
+net = net_of(8)
+"""
+)
+
+
+@pytest.mark.parametrize("what", LOOPS)
+def test_turns_that_are_copies_are_not_run_and_change_nothing(what, monkeypatch):
+    body, turns = LOOPS[what]
+    text = MODEL % body
+    run: list[int] = []
+    original = loops._Turns._turn
+    monkeypatch.setattr(
+        loops._Turns, "_turn", lambda self, number, item: run.append(number) or original(self, number, item)
+    )
+    copied = written(text)
+    assert len(run) == turns
+    run.clear()
+    monkeypatch.setattr(twins, "read_texts", lambda *_: None)
+    assert written(text) == copied
+    assert len(run) >= 8
+
+
+def written(text: str) -> tuple[str, list[str], Figures]:
+    """The module, the names of its weights and its figures."""
+    module = driver.compile_variant(driver.Spec(load(Source("net.arch", text)), ("net",)), "net")
+    assert module.checked.cost is not None
+    return module.text, list(state_dict(module.checked.program)), module.checked.cost.figures

@@ -1,8 +1,8 @@
-"""Numbers that a component only hands on: they change what its operations compute, and nothing of what is built.
+"""Numbers that a text only hands on: they change what operations compute, and nothing of what is built.
 
 Where the rate of stochastic depth grows from block to block, the blocks are still one template: nothing but
 `dropout` reads the rate, and dropout has the same type, cost and text whatever it is. Which fields of operations are
-like that, the operations say (`arg(..., inert=...)`); that a parameter ends in no other place is read off the text.
+like that, the operations say (`arg(..., inert=...)`); that a name ends in no other place is read off the text.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import field, fields
 from typing import Any
 
 from archc.elaborate.binding import is_tensor_decl
-from archc.elaborate.reading import assigned_names
-from archc.elaborate.values import ComponentRef
+from archc.elaborate.reading import assigned_names, names_in
+from archc.elaborate.values import ComponentRef, FileNames
 from archc.ir.sym import Scalar
 from archc.ops.base import Op, parameters
 from archc.ops.table import OPERATIONS
@@ -25,7 +25,18 @@ Admits = Callable[[Any], bool]
 
 
 class _Elsewhere(Exception):
-    """The parameter is read in a place that may depend on its value."""
+    """A name is read in a place that may depend on its value."""
+
+
+@dataclass(frozen=True)
+class Handed:
+    """An argument of a call, and what the places where it ends admit."""
+
+    expr: tree.Expr
+    admits: tuple[Admits, ...]
+
+    def allows(self, value: Any) -> bool:
+        return type(value) in (int, float) and all(admits(value) for admits in self.admits)
 
 
 def is_inert(ref: ComponentRef, name: str, value: Any, known: dict[Any, Any]) -> bool:
@@ -33,41 +44,53 @@ def is_inert(ref: ComponentRef, name: str, value: Any, known: dict[Any, Any]) ->
 
     `known` remembers what was read off the texts.
     """
-    if not isinstance(value, Scalar) or type(value.value) not in (int, float):
-        return False
-    ends = _ends(ref, name, known)
-    return ends is not None and all(admits(value.value) for admits in ends)
+    ends = _ends(ref, name, known) if isinstance(value, Scalar) else None
+    return ends is not None and all(handed.allows(value.value) for handed in ends)
 
 
-def _ends(ref: ComponentRef, name: str, known: dict[Any, Any]) -> tuple[Admits, ...] | None:
-    """What the places where a parameter ends admit; None where its value may decide something."""
-    key = ("inert", ref, name)
+def handed_on(
+    text: Any, names: frozenset[str], file: FileNames, local: frozenset[str], known: dict[Any, Any]
+) -> tuple[Handed, ...] | None:
+    """The arguments in which a text mentions `names`; None where it also reads them elsewhere.
+
+    What is called by one of the `local` names is not looked at.
+    """
+    with suppress(_Elsewhere):
+        reading = _Reading(names, file, local, known)
+        found = tuple(reading.walk(text))
+        return found if not names & reading.hidden else None
+    return None
+
+
+def _ends(ref: ComponentRef, name: str, known: dict[Any, Any]) -> tuple[Handed, ...] | None:
+    """Where a parameter of a component ends, as it is; None where its value may decide something."""
+    key = (ref, name)
     if key not in known:
         known[key] = None  # for a component that uses itself, which is refused elsewhere
-        with suppress(_Elsewhere):
-            known[key] = tuple(_Reading(ref, name, known).ends())
+        text = ref.tree
+        assigned = assigned_names(text.body)
+        local = frozenset((*assigned, *(p.name for p in text.parameters)))
+        everything = (text.parameters, text.results, text.body)
+        found = handed_on(everything, frozenset({name}), ref.file, local, known) if name not in assigned else None
+        if found is not None and all(isinstance(handed.expr, tree.Name) for handed in found):
+            known[key] = found
     return known[key]
 
 
 @dataclass(eq=False)
 class _Reading:
-    """Looks for a parameter in the text of its component."""
+    """Looks for names in a text."""
 
-    ref: ComponentRef
-    name: str
+    names: frozenset[str]
+    file: FileNames
+    local: frozenset[str]
     known: dict[Any, Any]
     hidden: set[str] = field(default_factory=set)  # names that comprehensions bind
 
-    def ends(self) -> Iterator[Admits]:
-        component = self.ref.tree
-        yield from self.walk((component.parameters, component.results, component.body))
-        if self.name in self.hidden or self.name in assigned_names(component.body):
-            raise _Elsewhere
-
-    def walk(self, node: Any) -> Iterator[Admits]:
+    def walk(self, node: Any) -> Iterator[Handed]:
         match node:
             case tree.Name(name=name):
-                if name == self.name:
+                if name in self.names:
                     raise _Elsewhere
             case tree.Pipe(left=left, right=right):
                 yield from self.walk(left)
@@ -85,18 +108,18 @@ class _Reading:
                     if part.name != "span":
                         yield from self.walk(getattr(node, part.name))
 
-    def call(self, call: tree.Call, piped: bool) -> Iterator[Admits]:
-        """The arguments of a call, which may be the parameter itself."""
+    def call(self, call: tree.Call, piped: bool) -> Iterator[Handed]:
+        """The arguments of a call, each with the names or without them."""
         yield from self.walk(call.function)
         for argument in call.arguments:
             value = _bare(argument.value)
-            if isinstance(value, tree.Name) and value.name == self.name:
-                yield from self.handed(call, piped, argument)
-            else:
+            if self.names.isdisjoint(names_in(value)):
                 yield from self.walk(value)
+            else:
+                yield Handed(value, self.admits(call, piped, argument))
 
-    def handed(self, call: tree.Call, piped: bool, argument: tree.Argument) -> Iterator[Admits]:
-        """Where the parameter of a callee ends, to which the parameter is handed on as it is."""
+    def admits(self, call: tree.Call, piped: bool, argument: tree.Argument) -> tuple[Admits, ...]:
+        """What the parameter of the callee that takes an argument admits."""
         if not piped and (call.arguments[0] is argument or call.arguments[0].keyword is not None):
             raise _Elsewhere  # without a tensor the call makes a recipe
         keywords = {a.keyword for a in call.arguments if a.keyword is not None}
@@ -111,8 +134,8 @@ class _Reading:
                 ends = _ends(ref, taken, self.known) if taken in {p.name for p in ref.tree.parameters} else None
                 if ends is None:
                     raise _Elsewhere
-                yield from ends
-            case type() as op:
+                return tuple(admits for handed in ends for admits in handed.admits)
+            case op:
                 found = [f for f in parameters(op) if f.name not in keywords]
                 if len(op.operands.split()) != 1 or any(f.kind in ("axes", "sizes") for f in found):
                     raise _Elsewhere
@@ -120,17 +143,14 @@ class _Reading:
                 admits = next((f.inert for f in parameters(op) if f.name == taken), None)
                 if admits is None:
                     raise _Elsewhere
-                yield admits
+                return (admits,)
 
     def callee(self, function: tree.Expr) -> ComponentRef | type[Op]:
-        """The component or operation that a call names, unless something in this component may go by the name."""
-        function, component = _bare(function), self.ref.tree
-        if not isinstance(function, tree.Name):
+        """The component or operation that a call names, unless something nearer may go by the name."""
+        function = _bare(function)
+        if not isinstance(function, tree.Name) or function.name in self.local | self.hidden:
             raise _Elsewhere
-        name, parameters = function.name, {p.name for p in component.parameters}
-        if name in self.hidden or name in parameters or name in assigned_names(component.body):
-            raise _Elsewhere
-        found = self.ref.file.names.get(name, OPERATIONS.get(name))
+        found = self.file.names.get(function.name, OPERATIONS.get(function.name))
         if not isinstance(found, (ComponentRef, type)):
             raise _Elsewhere
         return found

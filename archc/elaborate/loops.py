@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from archc.diagnostics import fail
-from archc.elaborate import statements
+from archc.elaborate import statements, twins
 from archc.elaborate.expressions import bind_targets, evaluate, items_of, length_of
 from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, reads, tensors_in
 from archc.elaborate.reading import assigned_names, read_first
@@ -24,7 +24,7 @@ from archc.ir.graph import (
     Template,
     Value,
 )
-from archc.ir.sym import Apply, Const, Scalar, Sym, Var, apply, const, substitute, turns_of, variables
+from archc.ir.sym import Apply, Const, Scalar, Sym, Var, apply, const, plain, substitute, turns_of, variables
 from archc.ir.types import Dim, TensorType
 from archc.syntax import tree
 
@@ -71,6 +71,8 @@ class _Turns:
         self.ends: list[dict[str, Value]] = []  # for each turn, what it leaves behind
         self.units: list[OpEntry | ChildEntry | None] = []
         self.adopt = True
+        self.copies: dict[int, int] = {}  # turns that are copies of an earlier one, by number
+        self._base: dict[str, Any] = {}  # the numbers around the loop
         self._frame = scope.frame
 
     def run(self) -> None:
@@ -88,7 +90,7 @@ class _Turns:
                 scope.env.clear()
                 scope.env.update(start)
                 scope.frame.body[:] = body_so_far
-                self.frames, self.ends, self.phis, self.nexts, self.firsts = [], [], {}, {}, {}
+                self.frames, self.ends, self.phis, self.nexts, self.firsts, self.copies = [], [], {}, {}, {}, {}
         self._note_growth(start)
         self._finish(start)
 
@@ -110,8 +112,17 @@ class _Turns:
     def _all(self, start: dict[str, Any]) -> None:
         scope = self.scope
         self._part(dict.fromkeys(n for n in self.carried if n in self.read))
+        model: twins.Model | None = None
         for number, item in enumerate(self.items):
+            copy = model.copied(scope, self._bindings(number)) if model is not None else None
+            if model is not None and copy is not None:
+                scope.frame.close(copy)
+                self.frames.append(copy)
+                self.ends.append({n: scope.env[n] for n in self.ends[model.number]})
+                self.copies[number] = model.number
+                continue
             before = dict(scope.env)
+            known, nodes = len(scope.session.templates), scope.session.nodes
             frame = self._turn(number, item)
             if number == 0 and self._changing(before, frame):
                 scope.env.clear()
@@ -125,7 +136,49 @@ class _Turns:
                 return
             if scope.returned is not None:
                 raise fail("E0215", "`return` stands at the end of a component, not in a loop", self.statement.span)
+            model = None
+            if number and number + 1 < len(self.items) and known == len(scope.session.templates) and not self.phis:
+                model = self._model(number, before, frame, scope.session.nodes - nodes)
         del start
+
+    # ---- turns that need not be run
+
+    def _model(self, number: int, before: dict[str, Any], frame: Frame, nodes: int) -> twins.Model | None:
+        """The turn that was just run, as the model of those that follow."""
+        scope = self.scope
+        texts = twins.read_texts(self.statement, scope, self.carried)
+        if texts is None or scope.session.diagnostics:
+            return None
+        self._base = self._base or twins.numbers(scope)
+        around = dict(scope.env)
+        self._bind(number, self.items[number])
+        try:
+            handed = [evaluate(one.expr, scope) for one in texts.handed]
+        finally:
+            scope.env.clear()
+            scope.env.update(around)
+        bindings = self._bindings(number)
+        return twins.model_of(number, frame, before, self.carried, nodes, texts, handed, bindings, scope, _identity)
+
+    def _bindings(self, number: int) -> dict[str, Any]:
+        """The numbers that expressions read in a turn."""
+        targets = self.statement.targets
+        if self.statement.keyword in ("repeat", "loop"):
+            own = dict.fromkeys(targets, number)
+        else:
+            named = self._named(self.items[number])
+            parts = (named,) if len(targets) == 1 else named.value if isinstance(named, Scalar) else named.items
+            own = {t: plain(part) for t, part in zip(targets, parts, strict=True) if isinstance(part, Scalar)}
+        return {**self._base, **own}
+
+    def _bind(self, number: int, item: Any) -> None:
+        """Give the loop's own variables their values in a turn."""
+        scope, statement = self.scope, self.statement
+        if statement.keyword in ("repeat", "loop"):
+            if statement.targets:
+                scope.env[statement.targets[0]] = Scalar(number, Var(statement.targets[0]))
+        else:
+            bind_targets(statement.targets, self._named(item), statement, scope)
 
     def _turn(self, number: int, item: Any) -> Frame:
         scope, statement = self.scope, self.statement
@@ -142,11 +195,7 @@ class _Turns:
             value = scope.env.get(key[0])
             if isinstance(value, Value):
                 frame.retyped[value.uid] = self._with_phis(key[0], outer.use(value).type)
-        if statement.keyword in ("repeat", "loop"):
-            if statement.targets:
-                scope.env[statement.targets[0]] = Scalar(number, Var(statement.targets[0]))
-        else:
-            bind_targets(statement.targets, self._named(item), statement, scope)
+        self._bind(number, item)
         scope.frame = frame
         saved = level.reuse
         level.reuse = reuse
@@ -184,7 +233,6 @@ class _Turns:
     def _named(self, item: Any) -> Any:
         """The item of a `for`, known by the loop's own variables."""
         from archc.elaborate.scalars import from_value
-        from archc.ir.sym import plain
 
         targets = self.statement.targets
 
@@ -327,7 +375,10 @@ class _Turns:
         statement, level = self.statement, self.scope.frame.level
         assert statement.label is not None
         name = self.scope.self_label if statement.label == "_" else statement.label
-        items = [self._item(i) for i in range(len(self.frames))]
+        items: list[OpEntry | ChildEntry] = []
+        for number in range(len(self.frames)):
+            model = self.copies.get(number)
+            items.append(self._item(number) if model is None else self._copied_item(items[model], number))
         if statement.keyword == "loop":
             if name == "":
                 raise fail("E0402", "a loop with weights needs a label of its own", statement.span)
@@ -378,6 +429,12 @@ class _Turns:
             self.statement.span,
         )
 
+    def _copied_item(self, item: OpEntry | ChildEntry, number: int) -> OpEntry | ChildEntry:
+        """The item of a turn's model with the turn's own numbers."""
+        if isinstance(item, OpEntry) or not item.args:
+            return item
+        return replace(item, args=twins.own(item.args, frozenset(self.statement.targets), self._bindings(number)))
+
     def settle(self, entry: str | None) -> Repeat:
         """The finished loop. All uses of its results are known now."""
         calls_made: list[Call] = []
@@ -385,20 +442,16 @@ class _Turns:
         outer: Frame = self._frame
         self._align()
         for number, frame in enumerate(self.frames):
-            settle_body(frame)
             scalars = self._turn_scalars(number)
-            made = Template(
-                frame.name, "turn", "", tuple(scalars.items()), tuple(inside for _, inside in frame.inputs),
-                tuple(inside for inside, _ in frame.outputs), tuple(frame.body), tuple(frame.level.entries),
-                self.statement.span, tuple(frame.inits), (), tuple(self._kinds().items()),
-            )  # fmt: skip
+            made = templates[self.copies[number]] if number in self.copies else self._settled(frame, scalars)
+            assert len(frame.inputs) == len(made.inputs) and len(frame.outputs) == len(made.outputs)
             templates.append(made)
             calls_made.append(Call(
                 made, tuple(outside for outside, _ in frame.inputs), tuple(outside for _, outside in frame.outputs),
                 tuple(scalars.items()), self.statement.span, None if entry is None else self._path(entry, number),
             ))  # fmt: skip
         if entry is not None:
-            self._complete_entries(outer.level, entry, templates)
+            self._complete_entries(outer.level, entry, calls_made)
         names = self._names()
         phis = tuple(
             Phi(var, self.firsts[key], self.nexts.get(key, var)) for key, var in self.phis.items() if key in self.firsts
@@ -406,6 +459,14 @@ class _Turns:
         return Repeat(
             self.statement.keyword, self.statement.label, self.statement.targets,
             self.iterable if isinstance(self.iterable, Scalar) else None, tuple(calls_made), phis, (), self.statement.span, names,
+        )  # fmt: skip
+
+    def _settled(self, frame: Frame, scalars: dict[str, Scalar]) -> Template:
+        settle_body(frame)
+        return Template(
+            frame.name, "turn", "", tuple(scalars.items()), tuple(inside for _, inside in frame.inputs),
+            tuple(inside for inside, _ in frame.outputs), tuple(frame.body), tuple(frame.level.entries),
+            self.statement.span, tuple(frame.inits), (), tuple(self._kinds().items()),
         )  # fmt: skip
 
     def _align(self) -> None:
@@ -433,12 +494,12 @@ class _Turns:
     def _path(self, entry: str, number: int) -> str:
         return entry if self.statement.keyword == "loop" else f"{entry}.{number}"
 
-    def _complete_entries(self, level: Level, entry: str, templates: list[Template]) -> None:
+    def _complete_entries(self, level: Level, entry: str, turns: list[Call]) -> None:
         """Put the finished templates of the turns into the entry that was made for them."""
 
-        def completed(item: OpEntry | ChildEntry, made: Template) -> OpEntry | ChildEntry:
-            if isinstance(item, ChildEntry) and item.template.role == "turn" and made.unit is None:
-                return replace(item, template=made, args=made.parameters)
+        def completed(item: OpEntry | ChildEntry, turn: Call) -> OpEntry | ChildEntry:
+            if isinstance(item, ChildEntry) and item.template.role == "turn" and turn.template.unit is None:
+                return replace(item, template=turn.template, args=turn.args)
             return item
 
         for i, existing in enumerate(level.entries):
@@ -447,10 +508,10 @@ class _Turns:
             if isinstance(existing, ListEntry):
                 level.entries[i] = replace(
                     existing,
-                    items=tuple(completed(item, made) for item, made in zip(existing.items, templates, strict=False)),
+                    items=tuple(completed(item, turn) for item, turn in zip(existing.items, turns, strict=False)),
                 )
-            elif isinstance(existing, ChildEntry) and templates:
-                level.entries[i] = completed(existing, templates[0])
+            elif isinstance(existing, ChildEntry) and turns:
+                level.entries[i] = completed(existing, turns[0])
 
     def _kinds(self) -> dict[str, str]:
         around: Frame | None = self._frame
