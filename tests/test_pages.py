@@ -1,7 +1,8 @@
-"""One page for each behaviour, with every stage that matters: `tests/cases/*.md`.
+"""One page for each behaviour, with every stage that matters: `tests/cases`.
 
 A page has a sentence, a spec in an `arch` fence, and fences that are named after a stage (graph, contract, flops,
-module, error, format). `pytest --update` rewrites what they expect; the difference is the review.
+module, error, format) or `console`: what commands print, on both streams, where the spec is called case.arch.
+Pages of mistakes are in `tests/cases/errors`. `pytest --update` rewrites what they expect; the difference is the review.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from archc import driver
+from archc.cli import run
 from archc.backend.module import Figures, emit
 from archc.diagnostics import ArchError
 from archc.driver import Spec
@@ -22,8 +24,10 @@ from archc.report import render
 from archc.source import Source
 from archc.syntax.format import format_source
 
+COMMAND = re.compile(r"^\$ archc (.+)$", re.M)
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.S)
-PAGES = sorted((Path(__file__).parent / "cases").glob("*.md"))
+CASES = Path(__file__).parent / "cases"
+PAGES = [page for page in sorted(CASES.rglob("*.md")) if page.name != "README.md"]
 
 
 def stage(name: str, source: Source) -> str:
@@ -53,14 +57,31 @@ def _classes(text: str) -> str:
     return text[text.index("\nclass ") :].strip("\n")
 
 
+def printed(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """A command line and what it prints, messages behind data."""
+    run(command.split())
+    out, err = capsys.readouterr()
+    return f"$ archc {command}\n{out}{err}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_page(page: Path, request: pytest.FixtureRequest) -> None:
+def test_page(
+    page: Path,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     text = page.read_text()
     source = Source("case.arch", dict(FENCE.findall(text))["arch"])
+    (tmp_path / source.name).write_text(source.text)
+    monkeypatch.chdir(tmp_path)
 
     def expected(fence: re.Match[str]) -> str:
         if fence[1] == "arch":
             return fence[0]
+        if fence[1] == "console":
+            return f"```console\n{''.join(printed(line, capsys) for line in COMMAND.findall(fence[2]))}```"
         return f"```{fence[1]}\n{stage(fence[1] if fence[1] != 'error' else 'graph', source).rstrip()}\n```"
 
     actual = FENCE.sub(expected, text)
@@ -69,5 +90,10 @@ def test_page(page: Path, request: pytest.FixtureRequest) -> None:
     assert actual == page.read_text()
 
 
-def test_there_are_pages() -> None:
-    assert len(PAGES) >= 10
+def test_every_page_of_a_mistake_shows_one() -> None:
+    mistakes = sorted((CASES / "errors").glob("*.md"))
+    assert len(mistakes) >= 60
+    for page in mistakes:
+        text = page.read_text()
+        assert re.match(r"# .+\n\n", text), page
+        assert re.search(r"^(error|warning)\[E\d{4}\]: ", text, re.M), page

@@ -204,14 +204,22 @@ def _field(op: type[Op], p: Parameter, a: Arg, tensors: list[Value]) -> Any:
                    helps=("a count or size comes from sizes (`x.C`) and parameters",))  # fmt: skip
     if not isinstance(value, Scalar):
         raise fail("E0206", f"`{p.name}` needs a number, and this is {kind_of(value)}", a.span)
-    _check_kind(op.name, p, value, a.span)
+    _check_kind(op.name, p, value, a.span, _by_place(op, a))
     return value
+
+
+def _by_place(op: type[Op], a: Arg) -> tuple[str, ...]:
+    """Help where an argument by place may stand one place too far behind."""
+    if a.keyword is not None:
+        return ()
+    width = "the width of the input is read from the tensor and not given"
+    return (*((width,) if any(p.name == "out" for p in parameters(op)) else ()), f"signature: {signature(op)}")
 
 
 KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
 
-def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span) -> None:
+def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span, helps: tuple[str, ...] = ()) -> None:
     """Raises ArchError E0206 where a compile-time argument has the wrong kind, E0304 for a size that depends on the inputs."""
     raw = value.value
     if (
@@ -238,7 +246,7 @@ def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span) -> None:
         return
     if not ok:
         raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span,
-                   helps=help_kind(value, wanted))  # fmt: skip
+                   helps=help_kind(value, wanted) or helps)  # fmt: skip
 
 
 def make_value(cls: Any, args: list[Arg], span: Span) -> Any:

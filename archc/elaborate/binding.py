@@ -255,11 +255,27 @@ def check_sizes(owner: str, scope: Scope, late: list[Any]) -> None:
         )  # fmt: skip
         verdict = settle(obligation, scope.session.least)
         if verdict == "refused":
-            told = f"{axis.name} is {size.value}"
-            error = fail("E0301", obligation.why, span, told, helps=(f"signature: {axis.span.text}",))
-            scope.session.refuse(error)
+            told = f"{axis.name} is {size.value} here"
+            related, helps = _first_met(axis, name, scope), _own_name(axis, name)
+            scope.session.refuse(fail("E0301", obligation.why, span, told, related=related, helps=helps))
         if verdict == "depends":
             scope.session.oblige(obligation)
+
+
+def _first_met(axis: tree.AxisDecl, name: str | None, scope: Scope) -> tuple[Label, ...]:
+    """Where the signature said the size that an axis must have."""
+    if name is None or scope.component is None or in_library(axis.span.source):
+        return ()
+    axes = [a for p in scope.component.parameters if isinstance(p.type, tree.TensorDecl) for a in p.type.axes]
+    named = [a for a in axes if isinstance(a, tree.AxisDecl) and (a.size is None or a.size.span.text == name)]
+    first = next((a for a in named if (a.name if a.size is None else a.size.span.text) == name), None)
+    again = (Label(axis.span, f"so it is {scope.sizes[name].value} here too"),)
+    return (Label(first.span, f"`{name}` is {scope.sizes[name].value}"), *again) if first is not None else ()
+
+
+def _own_name(axis: tree.AxisDecl, name: str | None) -> tuple[str, ...]:
+    """How a signature lets a size differ."""
+    return (f"a width of its own has a name of its own: `{axis.name}={axis.name}2`",) if name == axis.name else ()
 
 
 def bind_defaults(ref: ComponentRef, bound: Bound, scope: Scope) -> None:

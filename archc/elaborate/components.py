@@ -39,7 +39,9 @@ def place_op(
 def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str | None, span: Span, scope: Scope) -> Any:
     """A component applied to tensors."""
     if ref.tree.role == "model":
-        raise fail("E0216", f"`{ref.tree.name}` is a model and cannot be part of another component", span)
+        raise fail("E0216", f"`{ref.tree.name}` is a model and cannot be part of another component", span,
+                   "only variants are made of a model",
+                   helps=("write what both need as a `block` with tensor parameters and `return`",))  # fmt: skip
     bound = bind(ref, args, piped, span)
     if any(isinstance(v, Poison) for v in bound.values.values()):
         return POISON

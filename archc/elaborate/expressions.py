@@ -9,6 +9,7 @@ from archc.diagnostics import ArchError, Diagnostic, Label, fail
 from archc.elaborate import calls, operations
 from archc.elaborate.frame import Scope, taken_apart
 from archc.elaborate.habits import BASES, call_helps, foreign
+from archc.elaborate.reading import names_in
 from archc.elaborate.scalars import (
     CONSTANTS,
     FUNCTIONS,
@@ -209,22 +210,57 @@ def binary(op: str, left: Any, right: Any, expr: tree.Node, scope: Scope) -> Any
         try:
             return operations.apply_op(OPERATORS[op], operands, sides, None, expr.span, scope)
         except ArchError as error:
-            raise ArchError(_at_sides(d, left, right, expr) for d in error.diagnostics) from None
+            raise ArchError(_at_sides(d, left, right, expr, scope) for d in error.diagnostics) from None
     raise fail("E0206", f"`{op}` does not work between {kind_of(left)} and {kind_of(right)}", expr.span)
 
 
-def _at_sides(diagnostic: Diagnostic, left: Any, right: Any, expr: tree.Node) -> Diagnostic:
-    """What an operator refuses, shown at its two sides instead of the whole expression."""
+def _at_sides(diagnostic: Diagnostic, left: Any, right: Any, expr: tree.Node, scope: Scope) -> Diagnostic:
+    """What an operator refuses, shown at its two sides instead of the whole expression, and where they come from."""
     if diagnostic.span != expr.span or not isinstance(left, Value) or not isinstance(right, Value):
         return diagnostic
     match expr:
         case tree.Binary(left=first, right=second) | tree.Compare(operands=(first, second)):
-            at, other = first.span, second.span
+            pass
         case tree.Augment(target=target, value=second):
-            at, other = Span(expr.span.source, expr.span.start, expr.span.start + len(target)), second.span
+            first = tree.Name(target, span=Span(expr.span.source, expr.span.start, expr.span.start + len(target)))
         case _:
             return diagnostic
-    return replace(diagnostic, span=other, label=str(right.type), related=(Label(at, str(left.type)),))
+    made = [
+        Label(value.span, f"`{side.name}` is made here")
+        for side, value in ((first, left), (second, right))
+        if isinstance(side, tree.Name) and _made_apart(value.span, expr.span, scope)
+    ]
+    stale = [_stale(name, left, second, first, scope) for name in left.type.names if name in right.type]
+    return replace(
+        diagnostic,
+        span=second.span,
+        label=str(right.type),
+        related=(Label(first.span, str(left.type)), *made),
+        helps=tuple(text for text in stale if text)[:1] or diagnostic.helps,
+    )
+
+
+def _made_apart(made: Span, used: Span, scope: Scope) -> bool:
+    """Whether a value was made on another line of the same body, and not handed over by the signature."""
+    if scope.component is None or made.source is not used.source or made.line == used.line:
+        return False
+    body = scope.component.body
+    return bool(body) and body[0].span.start <= made.start and made.end <= body[-1].span.end
+
+
+def _stale(axis: str, left: Value, second: tree.Expr, first: tree.Expr, scope: Scope) -> str:
+    """Help where the right side was written with a width of the signature that the left side no longer has."""
+    known = scope.sizes.get(axis)
+    now = left.type[axis].size.constant
+    if (
+        known is None
+        or not isinstance(first, tree.Name)
+        or now is None
+        or known.value == now
+        or axis not in names_in(second)
+    ):
+        return ""
+    return f"`{axis}` is {known.value}, as in the signature: the width of `{first.name}` here is `{first.name}.{axis}`"
 
 
 def _joint_growth(left: Any, right: Any) -> Growth | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 
-from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.elaborate.habits import components
 from archc.elaborate.names import check_axes, check_variant
 from archc.elaborate.scalars import translate
@@ -120,7 +120,20 @@ class BindingRef:
 
 def _new(name: str, item: tree.Node, names: FileNames) -> None:
     if name in names.names:
-        raise fail("E0405", f"`{name}` is defined twice in this file", item.span)
+        first = next(d for d in names.file.items if name in _defined(d))
+        raise fail("E0405", f"`{name}` is defined twice in this file", item.span, "again",
+                   related=(Label(first.span, "first"),))  # fmt: skip
+
+
+def _defined(item: tree.Top) -> tuple[str, ...]:
+    """The names that a top-level item gives a meaning."""
+    match item:
+        case tree.Import(names=imported):
+            return tuple(one.alias for one in imported)
+        case tree.Doc():
+            return ()
+        case _:
+            return (item.name,)
 
 
 def _definition(item: tree.Function, names: FileNames) -> FnDef:

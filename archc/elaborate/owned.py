@@ -42,7 +42,11 @@ def declare(statement: tree.Declare, scope: Scope) -> None:
             return
         if not isinstance(size, Scalar) or not isinstance(size.value, (int, Size)) or isinstance(size.value, bool):
             raise fail(
-                "E0222", f"the size of `{axis.name}` is not known here", axis.span, helps=(f"write `{axis.name}=...`",)
+                "E0222",
+                f"the size of `{axis.name}` is not known here",
+                axis.span,
+                "an axis without a size",
+                helps=_sizes_here(axis.name, scope),
             )
         if isinstance(size.value, Size):
             why = f"the shape of a {statement.keyword} cannot depend on the input: `{axis.name}` is {size.value}"
@@ -78,6 +82,13 @@ def declare(statement: tree.Declare, scope: Scope) -> None:
 
     scope.frame.add(Apply(Own(name_=statement.name, type_=value.type), (), (value,), statement.span, statement.name))
     scope.env[statement.name] = value
+
+
+def _sizes_here(axis: str, scope: Scope) -> tuple[str, ...]:
+    """How an axis gets a size."""
+    fixed = [f"`{name}`" for name, size in scope.sizes.items() if isinstance(size.value, int)]
+    known = (f"an axis of the signature brings its size: {', '.join(fixed)}",) if fixed else ()
+    return (*known, f"any other is written with its size: `{axis}=...`")
 
 
 def initialiser(expr: tree.Expr, scope: Scope) -> Init:

@@ -51,6 +51,9 @@ def run_statement(statement: tree.Statement, scope: Scope) -> None:
                            helps=did_you_mean(target, scope.env))  # fmt: skip
             result = binary(op[0], scope.env[target], evaluate(value, scope), statement, scope)
             bind_name(target, result, statement, scope)
+        case tree.Return() if scope.component is not None and scope.component.role == "model":
+            raise fail("E0223", "a model does not return", statement.span,
+                       helps=("its results are bound by name: `output logits = ...`",))  # fmt: skip
         case tree.Return(values=values):
             if scope.returned is not None:
                 raise fail("E0215", "a component returns once", statement.span, "this is a second `return`",

@@ -145,6 +145,8 @@ def help_kind(value: Any, wanted: str) -> tuple[str, ...]:
     match raw:
         case float() if "int" in wanted or "whole" in wanted or "size" in wanted:
             return ("`/` gives a real number: write `//`, or `int(...)`, `round(...)`, `ceil(...)`",)
+        case str() if "recipe" in wanted:
+            return (f"write it without quotes: {raw}",)
         case str() if _is_number(raw):
             return (f"write it without quotes: {raw}",)
         case int() if wanted.startswith("`list") and not isinstance(raw, bool):

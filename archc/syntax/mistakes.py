@@ -190,6 +190,21 @@ def _foreign(place: Place) -> Finding | None:
     return None
 
 
+def _foreign_comment(place: Place) -> Finding | None:
+    if place.before or place.word.text not in ("//", "/"):
+        return None
+    return Finding("a remark begins with `#`", (), label="write `#`")
+
+
+def _label_after_loop(place: Place) -> Finding | None:
+    """`for i in range(n) blocks: {`."""
+    after = place.text[place.word.start + len(place.word.text) :].lstrip()
+    if place.first not in ("for", "repeat", "loop", "stage") or place.word.kind != "word" or not after.startswith(":"):
+        return None
+    label, what = place.word.text, place.first
+    return Finding("the label of a loop stands before it", (f"write `{label}: {what} ...`",), label="a label here")
+
+
 def _leading_operator(place: Place) -> Finding | None:
     if place.before or place.line_ends or place.word.text not in OPERATORS - {"if", "(", "[", "."}:
         return None
@@ -369,6 +384,8 @@ def _shadowing_word(place: Place) -> Finding | None:
 
 _RULES: tuple[Callable[[Place], Finding | None], ...] = (
     _foreign,
+    _foreign_comment,
+    _label_after_loop,
     _leading_operator,
     _bad_number,
     _bare_point,
