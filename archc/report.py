@@ -335,7 +335,10 @@ class _Snippet:
         self.labelled(row, self.base + column + 2, text, bar.style, [])
 
     def under(self, view: _View, marks: list[_Mark]) -> None:
-        """The strokes under a line; the label of the rightmost goes beside it, the others hang below."""
+        """The strokes under a line; the label of the rightmost goes beside it, the others hang below.
+
+        A label alone that is too long to go beside its stroke goes below it, as far to the left as it needs.
+        """
         places = {id(m): (view.column(m.start), view.column(m.end)) for m in marks}
         row = self.row()
         for mark in sorted(marks, key=lambda m: m.stroke == "^"):
@@ -344,7 +347,13 @@ class _Snippet:
         beside = max(marks, key=lambda m: (places[id(m)][1], m.start, m.stroke == "^"))
         hanging = sorted((m for m in marks if m is not beside and m.text), key=lambda m: m.start)
         stems = [(self.base + places[id(m)][0], m) for m in hanging]
-        self.labelled(row, len(row.cells) + 1, beside.text, beside.style, stems)
+        width, right = measure(beside.text), self.base + self.room
+        if stems or len(row.cells) + 1 + width <= right:
+            self.labelled(row, len(row.cells) + 1, beside.text, beside.style, stems)
+        else:
+            self.emit(row)
+            column = min(self.base + places[id(beside)][0], right - width)
+            self.labelled(self.row(), max(self.base, column), beside.text, beside.style, [])
         if stems:
             self.emit(self.stemmed(stems))
         while stems:

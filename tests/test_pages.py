@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from archc import driver
-from archc.cli import run
 from archc.backend.module import Figures, emit
+from archc.cli import run
 from archc.diagnostics import ArchError
 from archc.driver import Spec
 from archc.elaborate.loader import load

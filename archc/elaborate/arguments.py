@@ -246,7 +246,7 @@ def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span, helps: tupl
         return
     if not ok:
         raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span,
-                   helps=help_kind(value, wanted) or helps)  # fmt: skip
+                   helps=help_kind(value, wanted, span.text) or helps)  # fmt: skip
 
 
 def make_value(cls: Any, args: list[Arg], span: Span) -> Any:

@@ -173,7 +173,7 @@ def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
         wanted = "a tensor" if isinstance(p.type, tree.TensorDecl) else f"`{p.type.span.text}`"
         at = declared_at(p) if p.default is None or p.default.span != span else ()
         raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span, related=at,
-                   helps=help_kind(value, wanted))  # fmt: skip
+                   helps=help_kind(value, wanted, span.text))  # fmt: skip
 
 
 def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span, session: Session) -> dict[str, str]:

@@ -158,7 +158,10 @@ def _definition(item: tree.Function, names: FileNames) -> FnDef:
 def _import(item: tree.Import, names: FileNames, loading: _Loading) -> None:
     path, shown = _find(item, names.file.source)
     if path in loading.open:
-        raise fail("E0702", f"{shown} imports itself in a circle", item.span)
+        way = [one.name for one in loading.sources if one.path in loading.open[loading.open.index(path) :]]
+        circle = " -> ".join([*way, shown])
+        raise fail("E0702", f"files import each other in a circle: {circle}", item.span,
+                   helps=("move what both need to a file of its own",))  # fmt: skip
     if path not in loading.files:
         try:
             source = loading.parsed[path].source if path in loading.parsed else read(path, shown)

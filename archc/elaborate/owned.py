@@ -49,7 +49,8 @@ def declare(statement: tree.Declare, scope: Scope) -> None:
                 helps=_sizes_here(axis.name, scope),
             )
         if isinstance(size.value, Size):
-            why = f"the shape of a {statement.keyword} cannot depend on the input: `{axis.name}` is {size.value}"
+            free = "free" if str(size.value) == axis.name else str(size.value)
+            why = f"the shape of a {statement.keyword} cannot depend on the input, where `{axis.name}` is {free}"
             raise fail("E0304", why, axis.span,
                        helps=("give the model a parameter for the size it is built for (`img_size: int`)",
                               "or declare one size and use `resize(...)` where it is read"))  # fmt: skip

@@ -139,12 +139,13 @@ def kind_of(value: Any) -> str:
             return type(value).__name__.lower()
 
 
-def help_kind(value: Any, wanted: str) -> tuple[str, ...]:
-    """How a value becomes one of the kind that is wanted."""
+def help_kind(value: Any, wanted: str, text: str) -> tuple[str, ...]:
+    """How a value, written as `text`, becomes one of the kind that is wanted."""
     raw = value.value if isinstance(value, Scalar) else value
     match raw:
         case float() if "int" in wanted or "whole" in wanted or "size" in wanted:
-            return ("`/` gives a real number: write `//`, or `int(...)`, `round(...)`, `ceil(...)`",)
+            shown = f"int({text.rpartition('=')[2].strip()})" if len(text) < 40 else "int(...)"
+            return (f"`{shown}` cuts it to a whole number; `//` divides whole numbers into one",)
         case str() if "recipe" in wanted:
             return (f"write it without quotes: {raw}",)
         case str() if _is_number(raw):
