@@ -6,13 +6,12 @@ from typing import Any
 
 from archc.diagnostics import fail
 from archc.elaborate.binding import Bound, bind, bind_defaults, bind_sizes, check_kind, check_sizes, fit
-from archc.elaborate.frame import Conflict, Frame, Scope, tensors_in
-from archc.elaborate.templates import run_body, template_for
+from archc.elaborate.frame import Conflict, Scope
+from archc.elaborate.templates import captured, run_body, template_for, with_tensors
 from archc.elaborate.trail import Use
 from archc.elaborate.values import (
     POISON,
     ComponentRef,
-    Deferred,
     Many,
     Module,
     Poison,
@@ -45,7 +44,7 @@ def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str |
     bound = bind(ref, args, piped, span)
     if any(isinstance(v, Poison) for v in bound.values.values()):
         return POISON
-    bound.values = {name: _seen(value, scope.frame) for name, value in bound.values.items()}
+    bound.values = {name: with_tensors(value, scope.frame.use) for name, value in bound.values.items()}
     for p in ref.tree.parameters:
         if p.name in bound.values:
             check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name])
@@ -53,21 +52,8 @@ def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str |
         return _apply_bound(ref, bound, label, span, scope)
 
 
-def _seen(value: Any, frame: Frame) -> Any:
-    """The tensors of an argument as the frame sees them."""
-    match value:
-        case Value():
-            return frame.use(value)
-        case Many(items=items):
-            return Many(tuple(_seen(i, frame) for i in items), value.is_tuple, value.growth)
-        case _:
-            return value
-
-
 def _apply_bound(ref: ComponentRef, bound: Bound, label: str | None, span: Span, scope: Scope) -> Any:
-    if any(
-        isinstance(v, (Deferred, Module)) or _modules_in(v) or getattr(v, "tensors", ()) for v in bound.values.values()
-    ):
+    if any(isinstance(v, Module) or _modules_in(v) for v in bound.values.values()):
         return _inline_shared(ref, bound, _label_here(ref, label, scope), span, scope)
     made, passed = template_for(ref, bound, span, scope)
     if made is None:
@@ -88,7 +74,7 @@ def _apply_bound(ref: ComponentRef, bound: Bound, label: str | None, span: Span,
 
 
 def _modules_in(value: Any) -> bool:
-    return isinstance(value, Many) and any(isinstance(i, (Module, Deferred)) for i in value.items)
+    return isinstance(value, Many) and any(isinstance(i, Module) for i in value.items)
 
 
 def _label_here(ref: ComponentRef, label: str | None, scope: Scope) -> str:
@@ -109,7 +95,7 @@ def _inline_shared(ref: ComponentRef, bound: Bound, name: str, span: Span, scope
     if own:
         raise fail(
             "E0406", f"`{ref.tree.name}` is given what belongs to its caller, and has weights of its own (`{own[0]}`)", span,
-            helps=("a shared module, a mask of a region or a `relative` bias can only be passed to what owns no weights",),
+            helps=("a shared module can only be passed to what owns no weights",),
         )  # fmt: skip
     return result
 
@@ -124,7 +110,7 @@ def call_template(
     back: dict[str, str] = {}
     for p in ref.tree.parameters:
         value = bound.values.get(p.name)
-        for tensor in tensors_in(value):
+        for tensor in captured(value):
             inputs.append(frame.use(tensor))
             if isinstance(p.type, tree.TensorDecl):
                 for theirs, ours in fit(p.type, tensor.type, ref.tree.name, span, scope.session).items():

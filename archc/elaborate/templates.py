@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 from archc.contract import Obligation, settle
@@ -34,9 +36,11 @@ from archc.ir.graph import Template, Value
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Const, Scalar, Var, plain
 from archc.ir.types import Dim, TensorType
+from archc.ops.base import Op
 from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree
+from archc.where.base import Region
 
 
 def run_body(ref: ComponentRef, scope: Scope) -> tuple[Any, ...] | None:
@@ -110,7 +114,7 @@ def key_of(value: Any) -> Any:
         case Scalar(value=raw):
             return tuple(key_of(i) for i in raw) if isinstance(raw, tuple) else (type(raw).__name__, raw)
         case Value(type=shape):
-            return (shape.dtype, tuple((a.name, a.size) for a in shape.axes))
+            return (shape.dtype, tuple((a.name, a.size, a.order) for a in shape.axes))
         case Many(items=items):
             return tuple(key_of(i) for i in items)
         case tuple():
@@ -119,6 +123,8 @@ def key_of(value: Any) -> Any:
             return ("recipe", key_of(target), tuple((k, key_of(_unnamed(v))) for k, v, _ in arguments))
         case OpRef(op=op):
             return op.name
+        case Deferred(op=op, inputs=inputs):
+            return ("deferred", key_of(op), key_of(inputs))
         case dict():
             return tuple(sorted((k, key_of(v)) for k, v in value.items()))
         case _ if is_dataclass(value) and not isinstance(value, type):
@@ -306,6 +312,8 @@ def _build(
                 value = frame.value(given.type, p.span, p.name)
                 ordered.append(value)
                 inner.env[p.name] = value
+            elif captured(env.get(p.name)):
+                inner.env[p.name] = with_tensors(env[p.name], partial(_copy, p, frame, ordered))
         try:
             bind_defaults(ref, still_missing(bound, inner.env), inner)
             check_sizes(ref.tree.name, inner, late)
@@ -318,6 +326,36 @@ def _build(
             frame, ref.tree.name, ref.tree.role, ordered, results, passed, ref.tree.span, doc_of(ref.tree.body)
         )
     raise AssertionError("a level in which `_:` is written out has no conflicts")
+
+
+def captured(value: Any) -> list[Value]:
+    """The tensors of an argument, those that a region or a bias carries included, in order."""
+    found: list[Value] = []
+    with_tensors(value, lambda tensor: found.append(tensor) or tensor)
+    return found
+
+
+def with_tensors(value: Any, change: Callable[[Value], Value]) -> Any:
+    """An argument with `change` applied to every tensor in it."""
+    match value:
+        case Value():
+            return change(value)
+        case tuple():
+            return tuple(with_tensors(v, change) for v in value)
+        case Many(items=items):
+            return replace(value, items=with_tensors(items, change))
+        case Region() | Deferred() | Op():
+            parts = {f.name: getattr(value, f.name) for f in fields(value)}
+            made = {name: with_tensors(part, change) for name, part in parts.items()}
+            return replace(value, **{name: part for name, part in made.items() if part is not parts[name]})
+        case _:
+            return value
+
+
+def _copy(p: tree.Parameter, frame: Frame, ordered: list[Value], tensor: Value) -> Value:
+    made = frame.value(tensor.type, p.span, tensor.name or p.name)
+    ordered.append(made)
+    return made
 
 
 def _copy_list(value: Any, p: tree.Parameter, frame: Frame, ordered: list[Value]) -> Any:
