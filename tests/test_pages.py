@@ -18,7 +18,7 @@ from archc.cli import run
 from archc.diagnostics import ArchError
 from archc.driver import Spec
 from archc.elaborate.loader import load
-from archc.elaborate.model import variant_names
+from archc.elaborate.model import elaborate, variant, variant_names
 from archc.ir.text import print_program
 from archc.report import render
 from archc.source import Source
@@ -97,3 +97,22 @@ def test_every_page_of_a_mistake_shows_one() -> None:
         text = page.read_text()
         assert re.match(r"# .+\n\n", text), page
         assert re.search(r"^(error|warning)\[E\d{4}\]: ", text, re.M), page
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "```module" in p.read_text()], ids=lambda p: p.stem)
+def test_what_is_written_means_what_the_graph_means(page: Path) -> None:
+    """At small sizes of every kind, so that each arm of a branch runs."""
+    from archc.verify import verify
+
+    library = load(Source("case.arch", dict(FENCE.findall(page.read_text()))["arch"]))
+    for name in variant_names(library):
+        program = elaborate(library, variant(library, name))
+        contract = driver.contract_of(program)
+        sizes = [dict(zip(contract.symbols, (1, *row), strict=False)) for row in ROWS]
+        sizes = [s for s in sizes if contract.admits(s)] or contract.examples(2)
+        report = verify(program, emit(program, contract, Figures(0)), sizes=sizes)
+        assert report.ok, report
+
+
+# Four free sizes beside the batch.
+ROWS = [(4, 5, 6, 3), (6, 6, 4, 5), (7, 7, 7, 7), (3, 8, 5, 4), (5, 3, 8, 6), (6, 2, 3, 8)]

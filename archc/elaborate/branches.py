@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from archc.contract import Condition, Relation
 from archc.diagnostics import ArchError, fail
 from archc.elaborate import statements
 from archc.elaborate.expressions import evaluate, truth
@@ -16,7 +17,7 @@ from archc.ir.graph import (
     Merge,
     Value,
 )
-from archc.ir.sym import Const, Scalar, Sym, apply, variables
+from archc.ir.sym import Const, Scalar, Sym, apply, const, variables
 from archc.ir.types import Dim, TensorType
 from archc.sizes import Size
 from archc.syntax import tree
@@ -151,9 +152,15 @@ def _branch_on_sizes(condition: Scalar, statement: tree.If, scope: Scope) -> Non
     for name in assigned_names(statement.then + statement.otherwise):
         pair = [env.get(name) for _, env in arms]
         if not all(isinstance(v, Value) for v in pair):
-            scope.env[name] = POISON if any(isinstance(v, Poison) for v in pair) else pair[0]
-            if isinstance(pair[0], Scalar) and pair[0] != pair[1]:
-                scope.env.pop(name)
+            if any(isinstance(v, Poison) for v in pair):
+                scope.env[name] = POISON
+            elif None not in pair and pair[0] == pair[1]:
+                scope.env[name] = pair[0]
+            elif name in saved:
+                raise fail("E0227", f"the arms give `{name}` different values", statement.span,
+                           helps=("behind the branch it must be one number or list, or a tensor of one type",))  # fmt: skip
+            else:
+                scope.env.pop(name, None)  # one arm's own
             continue
         then, otherwise = (scope.frame.use(v) for v in pair)  # type: ignore[arg-type]
         if then.type.names != otherwise.type.names or any(
@@ -168,17 +175,30 @@ def _branch_on_sizes(condition: Scalar, statement: tree.If, scope: Scope) -> Non
     scope.frame.add(Branch(condition, None, arms[0][0], arms[1][0], tuple(merges), statement.span))
 
 
-def _guards_of(expr: tree.Expr, scope: Scope) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The condition of a branch on sizes as guards of the obligations in its arms."""
-    from archc.contract import Condition
+def _guards_of(expr: tree.Expr, scope: Scope) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
+    """What is known of the sizes in either arm of a branch on `expr`. Obligations of an arm hold under these guards:
+    where they say less than the condition, more is asked of the inputs than need be, never less."""
+    match expr:
+        case tree.Paren(expr=inner):
+            return _guards_of(inner, scope)
+        case tree.Unary(op="not", operand=operand):
+            holds, fails = _guards_of(operand, scope)
+            return fails, holds
+        case tree.Binary(op="and" | "or" as op, left=left, right=right):
+            one, other = _guards_of(left, scope), _guards_of(right, scope)
+            return (one[0] + other[0], ()) if op == "and" else ((), one[1] + other[1])
+        case tree.Compare(ops=ops, operands=operands):
+            pairs = list(zip(ops, operands, operands[1:], strict=False))
+            found = [_compared(op, evaluate(a, scope), evaluate(b, scope)) for op, a, b in pairs]
+            known = tuple(one for one in found if one is not None)
+            return known, (known[0].opposite,) if len(pairs) == len(known) == 1 else ()
+    number = evaluate(expr, scope)
+    is_zero = _compared("==", number, const(0))
+    return ((is_zero.opposite,), (is_zero,)) if is_zero is not None else ((), ())
 
-    opposite = {"<": "ge", ">=": "lt", ">": "le", "<=": "gt", "==": "ne", "!=": "eq"}
-    same = {"<": "lt", ">=": "ge", ">": "gt", "<=": "le", "==": "eq", "!=": "ne"}
-    while isinstance(expr, tree.Paren):
-        expr = expr.expr
-    if isinstance(expr, tree.Compare) and len(expr.ops) == 1:
-        sides = [evaluate(o, scope) for o in expr.operands]
-        if all(isinstance(s, Scalar) and isinstance(s.value, (int, Size)) for s in sides):
-            left, right = (Size.of(s.value) for s in sides)
-            return (Condition(same[expr.ops[0]], left, right),), (Condition(opposite[expr.ops[0]], left, right),)  # type: ignore[arg-type]
-    return (), ()
+
+def _compared(op: str, left: Any, right: Any) -> Condition | None:
+    """A comparison of sizes as a guard; None for anything else."""
+    sides = [x.value for x in (left, right) if isinstance(x, Scalar) and isinstance(x.value, (int, Size))]
+    relations: dict[str, Relation] = {"<": "lt", ">=": "ge", ">": "gt", "<=": "le", "==": "eq", "!=": "ne"}
+    return Condition(relations[op], Size.of(sides[0]), Size.of(sides[1])) if len(sides) == 2 else None

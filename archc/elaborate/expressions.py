@@ -16,6 +16,7 @@ from archc.elaborate.scalars import (
     Unknown,
     call_function,
     from_value,
+    is_known,
     operate,
     translate,
 )
@@ -290,7 +291,7 @@ def _items(value: Any) -> tuple[Any, ...] | None:
 def _logic(op: str, left: tree.Expr, right: tree.Expr, expr: tree.Binary, scope: Scope) -> Any:
     first = evaluate(left, scope)
     if isinstance(first, Scalar):
-        if isinstance(first.value, Unknown):
+        if not is_known(first):
             second = evaluate(right, scope)
             return Scalar(Unknown(op), apply(op, first.sym, second.sym)) if isinstance(second, Scalar) else POISON
         if bool(first.value) == (op == "or"):
@@ -321,15 +322,18 @@ def _compare(expr: tree.Compare, scope: Scope) -> Any:
 
 def _both(left: Any, right: Any, expr: tree.Expr, scope: Scope) -> Any:
     if isinstance(left, Scalar) and isinstance(right, Scalar):
-        truth = bool(left.value) and bool(right.value)
-        return Scalar(truth, apply("and", left.sym, right.sym))
+        sym = apply("and", left.sym, right.sym)
+        sides = [bool(side.value) for side in (left, right) if is_known(side)]
+        if len(sides) == 2 or False in sides:
+            return Scalar(all(sides), sym)
+        return Scalar(Unknown("and"), sym)
     return binary("and", left, right, expr, scope)
 
 
 def truth(condition: Any, expr: tree.Expr) -> bool | None:
     """A compile-time condition; None where the sizes of the inputs decide. Raises ArchError E0209 for tensors."""
     if isinstance(condition, Scalar) and not isinstance(condition.value, (str, tuple)):
-        if isinstance(condition.value, Unknown):
+        if not is_known(condition):
             return None
         return bool(condition.value)
     raise fail(

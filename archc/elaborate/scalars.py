@@ -57,9 +57,9 @@ def operate(op: str, operands: list[Scalar], span: Span) -> Scalar:
     sym = apply(op, *(x.sym for x in operands))
     values = [x.value for x in operands]
     if op in ("==", "!="):
-        return Scalar(MEANING[op](*map(plain, operands)), sym)
+        return Scalar(_equality(op, *operands), sym)
     if op == "not":
-        return Scalar(not plain(operands[0]), sym)
+        return Scalar(not plain(operands[0]) if is_known(operands[0]) else Unknown(op), sym)
     if op == "+" and all(isinstance(v, tuple) for v in values):
         return Scalar(values[0] + values[1], sym)
     if not all(is_number(x) for x in operands):
@@ -78,6 +78,16 @@ def operate(op: str, operands: list[Scalar], span: Span) -> Scalar:
         raise fail("E0210", "division by zero", span, f"{values[1]} is zero") from None
     except (ArithmeticError, ValueError, TypeError) as error:
         raise fail("E0210", f"this cannot be computed: {error}", span) from None
+
+
+def _equality(op: str, left: Scalar, right: Scalar) -> Any:
+    """`==` and `!=` of two values of any kind, which sizes that depend on the inputs may leave open."""
+    if is_known(left) and is_known(right):
+        return MEANING[op](plain(left), plain(right))
+    if all(isinstance(x.value, (int, Size)) for x in (left, right)):
+        difference = (Size.of(left.value) - Size.of(right.value)).constant
+        return Unknown(op) if difference is None else MEANING[op](difference, 0)
+    return Unknown(op)
 
 
 def _symbolic(op: str, values: list[Any], span: Span) -> Any:
@@ -105,6 +115,13 @@ class Unknown:
 
     def __init__(self, op: str) -> None:
         self.op = op
+
+
+def is_known(scalar: Scalar) -> bool:
+    """Whether a value, with all items of a list, is the same for all sizes of the inputs."""
+    if isinstance(scalar.value, tuple):
+        return all(is_known(item) for item in scalar.value)
+    return not isinstance(scalar.value, (Size, Unknown))
 
 
 def call_function(name: str, args: list[Scalar], span: Span) -> Scalar:
@@ -210,6 +227,7 @@ __all__ = [
     "const",
     "evaluate",
     "from_value",
+    "is_known",
     "operate",
     "translate",
 ]

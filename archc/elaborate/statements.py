@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from archc.diagnostics import ArchError, Label, did_you_mean, fail
 from archc.elaborate import branches, loops, operations
 from archc.elaborate.assigning import bind_name
@@ -125,22 +127,37 @@ def _assign(statement: tree.Assign, scope: Scope) -> None:
 
 def _require(statement: tree.Require, scope: Scope) -> None:
     """A condition on numbers is tested here; one on sizes becomes part of the contract."""
-    why = statement.message or f"required: {statement.condition.span.text}"
-    if _require_sizes(statement.condition, why, scope):
-        return
-    condition = evaluate(statement.condition, scope)
-    if isinstance(condition, Poison):
-        return
-    if truth(condition, statement.condition) is False:
-        raise fail("E0212", why, statement.condition.span, "this does not hold")
+    _demand(statement.condition, statement.message or f"required: {statement.condition.span.text}", scope)
 
 
-def _require_sizes(expr: tree.Expr, why: str, scope: Scope) -> bool:
+def _demand(expr: tree.Expr, why: str, scope: Scope) -> None:
     while isinstance(expr, tree.Paren):
         expr = expr.expr
-    if isinstance(expr, tree.Binary) and expr.op == "and":
-        return _require_sizes(expr.left, why, scope) and _require_sizes(expr.right, why, scope)
-    if not (isinstance(expr, tree.Compare) and len(expr.ops) == 1 and expr.ops[0] in ("==", ">=", "<=", ">", "<")):
+    match expr:
+        case tree.Binary(op="and", left=left, right=right):
+            _demand(left, why, scope)
+            _demand(right, why, scope)
+            return
+        case tree.Compare(ops=ops, operands=operands) if len(ops) > 1:
+            for op, left, right in zip(ops, operands, operands[1:], strict=False):
+                _demand(replace(expr, ops=(op,), operands=(left, right)), why, scope)
+            return
+    if _demand_sizes(expr, why, scope):
+        return
+    condition = evaluate(expr, scope)
+    if isinstance(condition, Poison):
+        return
+    match truth(condition, expr):
+        case False:
+            raise fail("E0212", why, expr.span, "this does not hold")
+        case None:
+            raise fail("E0209", "this condition on the sizes of the inputs cannot be part of the contract", expr.span,
+                       helps=("requirements on sizes are said with `==`, `<`, `<=`, `>`, `>=` and `and`",))  # fmt: skip
+
+
+def _demand_sizes(expr: tree.Expr, why: str, scope: Scope) -> bool:
+    """States a comparison of sizes as an obligation; False where it is none, or does not depend on the inputs."""
+    if not (isinstance(expr, tree.Compare) and expr.ops[0] in ("==", ">=", "<=", ">", "<")):
         return False
     sides = [evaluate(o, scope) for o in expr.operands]
     if not all(isinstance(s, Scalar) and isinstance(s.value, (int, Size)) for s in sides):

@@ -250,7 +250,7 @@ class _Machine:
         taken = branch.taken
         if taken is None:
             taken = self.number(branch.condition, frame, frame.bindings)
-            assert isinstance(taken, bool), f"{branch.span}: the condition of a branch is {taken!r}"
+            assert isinstance(taken, (bool, int)), f"{branch.span}: the condition of a branch is {taken!r}"
         self.execute((branch.then if taken else branch.otherwise) or (), frame)
         for merge in branch.merges:
             value = merge.then if taken else merge.otherwise
