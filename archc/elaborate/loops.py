@@ -511,7 +511,12 @@ class _Turns:
                     items=tuple(completed(item, turn) for item, turn in zip(existing.items, turns, strict=False)),
                 )
             elif isinstance(existing, ChildEntry) and turns:
-                level.entries[i] = completed(existing, turns[0])
+                made = completed(existing, turns[0])
+                assert isinstance(made, ChildEntry)
+                # One set of weights is made before the first turn, where changing sizes are what they start from.
+                firsts = {var.name: self.firsts[key] for key, var in self.phis.items() if key in self.firsts}
+                args = tuple((name, Scalar(value.value, substitute(value.sym, firsts))) for name, value in made.args)
+                level.entries[i] = replace(made, args=args)
 
     def _kinds(self) -> dict[str, str]:
         around: Frame | None = self._frame
