@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field, replace
 from typing import Any
@@ -405,8 +405,9 @@ class Writer:
         inside = count_uses((statement,), ())
         after = Counter({uid: number - inside[uid] for uid, number in self.uses.items()})
         start = self.snapshot()
+        moved: dict[int, str] = {}
         for _ in range(MOST_TRIES):
-            names = {m.name: self._merge_name(m, after) for m in statement.merges if self.uses[m.result.uid] > 0}
+            names = {m.name: self._merge_name(m, after, moved) for m in statement.merges if self.uses[m.result.uid] > 0}
             before = self.snapshot()
             pieces, results = self._arms(statement, names, after)
             self.restore(before)
@@ -416,6 +417,7 @@ class Writer:
             # An arm takes a variable that somebody needs behind the branch: the value moves before the branch.
             self.restore(start)
             for uid in lost:
+                moved[uid] = self.values[uid].text
                 self.save(uid)
             start = self.snapshot()
         else:
@@ -471,8 +473,11 @@ class Writer:
             operand = operand.where.merge(self, operand)
         return operand.to(operand.type.names)
 
-    def _merge_name(self, merge: Merge, after: Counter[int]) -> str:
-        """The variable that holds the result: the author's name, unless another value needs it afterwards."""
+    def _merge_name(self, merge: Merge, after: Counter[int], moved: Mapping[int, str]) -> str:
+        """The variable that holds the result: the author's name, unless another value needs it afterwards.
+
+        The variables from which values were `moved` hold them still.
+        """
         name = identifier(merge.name)
         sides = [v for v in (merge.then, merge.otherwise) if v is not None]
         mine = {v.uid for v in sides}
@@ -482,10 +487,11 @@ class Writer:
         untouched = next((v for v in sides if v.uid in self.values), None)
         if untouched is not None:
             operand = self.logical(self.values[untouched.uid])
-            if operand.text != name:
+            if name not in (operand.text, moved.get(untouched.uid)):
                 self._clear(name, frozenset({untouched.uid}))
                 self.emit(f"{name} = {operand.text}")
-            self.values[untouched.uid] = replace(operand, text=name, binding=100)
+            if not after[untouched.uid]:
+                self.values[untouched.uid] = replace(operand, text=name, binding=100)
         self.taken.add(name)
         return name
 
