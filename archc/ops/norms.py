@@ -266,7 +266,13 @@ class GroupNorm(Norm):
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         self.check_numbers(x, self.eps)
-        divides(check, self.groups, "groups", (fixed(x, self.axis, "`group_norm`"), "channels"))
+        width = fixed(x, self.axis, "`group_norm`")
+        divides(check, self.groups, "groups", (width, "channels"))
+        # One element less its mean is 0 whatever it is; torch refuses such groups.
+        group = Size.of(width // self.groups.value)
+        for axis in x.positions:
+            group = group if axis.name == self.axis else group * axis.size
+        check.at_least(group, 2, "`group_norm` needs at least two elements in a group")
         return (x,)
 
     def module(self, code: Code, x: TensorType) -> str:

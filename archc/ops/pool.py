@@ -214,6 +214,10 @@ class AvgPool(Pool):
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         floating(x, "`avg_pool`")
         slide_axes(x, self.on, None, "`avg_pool`")
+        if len(self.on) == 3 and self.slides()[0].pad is not None:
+            for slide in self.slides():
+                why = f"torch averages over three axes only where the kernel fits into {slide.axis} without its padding"
+                check.at_least(x[slide.axis].size, slide.kernel.value, why)
         return (self.shrunk(check, x, self.slides(), self.ceil.value),)
 
     def torch(self, code: Code, x: Operand) -> Operand:

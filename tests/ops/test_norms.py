@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from op_bench import agree, made, refused, typed
+from op_bench import FakeCheck, agree, made, refused, typed
 
 from archc.ops.norms import BatchNorm, GroupNorm, LayerNorm, RmsNorm, Standardize
+from archc.sizes import Size
 
 MAP, TOKENS, VIDEO = "[B, C=4, H, W]", "[B, N, C=4]", "[B, C=4, T, H, W]"
 
@@ -60,3 +61,11 @@ def test_group_norm():
     assert "1, 2, 3, 6" in error.help
     refused("E0213", made(GroupNorm, groups=0), MAP)
     refused("E0304", made(GroupNorm, groups=1), "[B, C, H]")
+
+
+def test_a_group_of_one_element():
+    """Less its mean it is 0, and torch refuses it."""
+    op, check = made(GroupNorm, groups=4), FakeCheck()
+    op.infer(check, typed(TOKENS))
+    assert check.stated == [("at_least", Size.symbol("N"), Size.of(2), "E0333")]
+    refused("E0333", op, "[B, C=4]")

@@ -129,3 +129,11 @@ def test_adaptive_pool(kind):
     refused("E0302", made(AdaptivePool, sizes={"Q": 1}), MAP)
     refused("E0213", made(AdaptivePool, sizes={"H": 1}, kind="min"), MAP)
     refused("E0213", AdaptivePool(sizes={"H": "W"}), MAP)
+
+
+def test_three_axes_are_averaged_where_the_kernel_fits_without_padding():
+    """So torch has it, and of `avg_pool3d` alone."""
+    small = "[B, C=4, T=1, H=4, W=4]"
+    refused("E0333", made(AvgPool, kernel=3, pad=1, on=("T", "H", "W")), small)
+    agree(made(AvgPool, kernel=3, pad=1, on=("T", "H")), small)
+    agree(made(MaxPool, kernel=3, pad=1, on=("T", "H", "W")), small)
