@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archc.analysis.claims import check_claims
-from archc.analysis.cost import count, owned, template_weights
+from archc.analysis.cost import count, holdings, totals
 from archc.analysis.figures import Cost
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError, Diagnostic, fail
@@ -88,7 +88,7 @@ def check(program: Program) -> Checked:
         cost = figures(program, contract)
     except ArchError:
         cost = None
-    findings = check_claims(program)
+    findings = check_claims(program, contract, cost)
     try:
         compile_rules(program.rules)
     except ArchError as error:
@@ -107,7 +107,7 @@ def compile_variant(spec: Spec, name: str) -> Module:
     chosen = variant(spec.library, name)
     checked = check(elaborate(spec.library, chosen))
     program, contract, cost = checked.program, checked.contract, checked.cost
-    head = Figures(owned(template_weights(program.root)).params)
+    head = Figures(totals(holdings(program.root)).params)
     if cost is not None:
         head = Figures(head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops)
     depends = contract_parameters(spec.library, chosen, program, contract)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from archc.analysis.cost import count, owned, template_weights
+from archc.analysis.cost import count, holdings, totals
 from archc.analysis.figures import Cost, Row
 from archc.analysis.setting import FLOATS
 from archc.contract import Contract, solve
@@ -52,9 +52,12 @@ class Quantity:
     bound: bool = False
 
 
-def check_claims(program: Program, contract: Contract | None = None) -> list[Diagnostic]:
-    """A finding for each claim that does not hold (E0501) or cannot be evaluated (E0502)."""
-    judge = _Judge(program, contract)
+def check_claims(program: Program, contract: Contract | None = None, cost: Cost | None = None) -> list[Diagnostic]:
+    """A finding for each claim that does not hold (E0501) or cannot be evaluated (E0502).
+
+    `cost` are figures that are known already, for float32.
+    """
+    judge = _Judge(program, contract, cost)
     found = []
     for claim in program.claims:
         try:
@@ -80,9 +83,9 @@ def slack(text: str) -> float:
 class _Judge:
     """Evaluates claims; counts each set of sizes once."""
 
-    def __init__(self, program: Program, contract: Contract | None) -> None:
+    def __init__(self, program: Program, contract: Contract | None, cost: Cost | None) -> None:
         self.program, self._contract = program, contract
-        self._costs: dict[Any, Cost] = {}
+        self._costs: dict[Any, Cost] = {} if cost is None else {_request(cost.sizes, {}): cost}
 
     # ---- conditions
 
@@ -198,7 +201,7 @@ class _Judge:
     def figure(self, name: str, expr: tree.Expr, call: tree.Call | None) -> Quantity:
         options = self.options(call)
         if name in ("params", "buffers"):
-            figures = owned(template_weights(self.program.root))
+            figures = totals(holdings(self.program.root))
             return Quantity(figures.params if name == "params" else figures.buffers)
         free = [s for s in self.program.symbols if s != "B"]
         if free and name != "receptive_field" and (call is None or not call.arguments):
@@ -253,7 +256,7 @@ class _Judge:
         return sizes if self._contract.admits(sizes) else choose(self.program, self._contract, batch | given)
 
     def cost(self, sizes: dict[str, int], options: dict[str, str]) -> Cost:
-        key = (tuple(sorted(sizes.items())), tuple(sorted(options.items())))
+        key = _request(sizes, options)
         if key not in self._costs:
             try:
                 self._costs[key] = count(self.program, sizes, **options)  # type: ignore[arg-type]
@@ -262,6 +265,10 @@ class _Judge:
             except ValueError:
                 raise fail("E0502", f"element types are {', '.join(FLOATS)}") from None
         return self._costs[key]
+
+
+def _request(sizes: Mapping[str, int], options: Mapping[str, str]) -> Any:
+    return tuple(sorted(sizes.items())), tuple(sorted(options.items()))
 
 
 FIGURES: dict[str, Callable[[Cost], float]] = {

@@ -6,6 +6,7 @@ one row with a count.
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -55,12 +56,32 @@ def own_weights(entry: Entry) -> tuple[Weight, ...]:
     return (entry.weight,) if isinstance(entry, WeightEntry) else ()
 
 
-def template_weights(template: Template) -> Iterator[Weight]:
-    """Every weight that a template owns, once."""
-    for entry in units(template):
-        yield from own_weights(entry)
-        if isinstance(entry, ChildEntry):
-            yield from template_weights(entry.template)
+Holdings = Tally[tuple[str, str]]
+
+
+def holdings(template: Template, known: dict[int, Holdings] | None = None) -> Holdings:
+    """The elements of all weights that a template owns, by kind and element type; `known` are those of templates."""
+    known = {} if known is None else known
+    if id(template) not in known:
+        found, children = Holdings(), Tally[int]()
+        templates: dict[int, Template] = {}
+        for entry in units(template):
+            for weight in own_weights(entry):
+                found[weight.kind, weight.dtype] += weight.elements
+            if isinstance(entry, ChildEntry):
+                children[id(entry.template)] += 1
+                templates[id(entry.template)] = entry.template
+        for number, times in children.items():
+            for key, elements in holdings(templates[number], known).items():
+                found[key] += times * elements
+        known[id(template)] = found
+    return known[id(template)]
+
+
+def totals(held: Holdings) -> Figures:
+    """Parameters and buffers."""
+    params = sum(elements for (kind, _), elements in held.items() if kind == "param")
+    return Figures(params, held.total() - params)
 
 
 def owned(weights: Iterable[Weight]) -> Figures:
@@ -85,18 +106,18 @@ class Counter:
         self.memory = Memory(setting)
         self.flow = Flow(setting)
         self._counted: dict[int, tuple[Template, tuple[Part, ...], Figures]] = {}
-        self._weights: dict[int, Figures] = {}
+        self._holdings: dict[int, Holdings] = {}
 
     def cost(self) -> Cost:
         root = self.root()
         parts, figures = self.template(root)
         # Training has all outputs, whichever mode is counted.
         figures = replace(figures, kept_bytes=self.memory.plan(self.program.root).kept)
-        weights = list(template_weights(self.program.root))
+        weights = holdings(self.program.root, self._holdings)
         seen = {value.uid: self.flow.start(i, value) for i, value in enumerate(root.inputs)}
         return Cost(
             self.program, self.setting.sizes, self.setting.dtype, self.training, self.convention, figures,
-            sum(self.setting.weight_bytes(w) for w in weights),
+            sum(elements * self.setting.element(dtype) for (_, dtype), elements in weights.items()),
             self.convention.total(figures.macs, figures.others),
             parts,
             lambda: self.rows(root, parts, seen),
@@ -121,7 +142,7 @@ class Counter:
         return known[1], known[2]
 
     def _total(self, template: Template, parts: Sequence[Part]) -> Figures:
-        own = self._owned(template)
+        own = totals(holdings(template, self._holdings))
         held = sum(self.setting.bytes(value.type) for value in template.inputs)
         return Figures(
             own.params, own.buffers,
@@ -129,17 +150,6 @@ class Counter:
             sum(p.figures.moved_bytes for p in parts),
             self.memory.plan(template).kept, held + self.memory.peak(template)[0],
         )  # fmt: skip
-
-    def _owned(self, template: Template) -> Figures:
-        """Parameters and buffers of a template, its children included."""
-        known = self._weights.get(id(template))
-        if known is None:
-            entries = list(units(template))
-            found = [owned([w for e in entries for w in own_weights(e)])]
-            found += [self._owned(e.template) for e in entries if isinstance(e, ChildEntry)]
-            known = Figures(sum(f.params for f in found), sum(f.buffers for f in found))
-            self._weights[id(template)] = known
-        return known
 
     def _parts(self, template: Template, used: set[str] | None = None) -> Iterator[Part]:
         """The steps with their figures. `used` are entries whose weights are counted already."""

@@ -281,13 +281,9 @@ class LoopWriter:
         """Results of turns before the last that somebody reads later are collected in a list."""
         writer, loop = self.writer, self.loop
         wanted: dict[int, str] = {}
+        inside = Counter(v.uid for turn in loop.turns for v in turn.inputs if isinstance(v, Value))
         for i in range(len(results)):
-            later = 0
-            for turn in loop.turns[:-1]:
-                uid = turn.outputs[i].uid
-                later += writer.uses[uid] - sum(
-                    1 for t in loop.turns for v in t.inputs if isinstance(v, Value) and v.uid == uid
-                )
+            later = sum(writer.uses[uid] - inside[uid] for uid in (turn.outputs[i].uid for turn in loop.turns[:-1]))
             if later > 0:
                 wanted[i] = writer.fresh(f"{self._name(i)}s")
                 writer.emit(f"{wanted[i]}.append({results[i].text})")

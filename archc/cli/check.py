@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from archc import driver
-from archc.analysis.cost import owned, template_weights
+from archc.analysis.cost import holdings, totals
 from archc.analysis.tables import scaled
 from archc.cli import exit_code
 from archc.cli.terminal import complain, say, unique
@@ -29,11 +29,13 @@ def check_command(specs: Sequence[str], form: str) -> int:
     findings: list[Diagnostic] = []
     files: list[dict[str, Any]] = []
     for named in specs:
-        lines, facts, found = check_file(named)
+        spec, sound, found = check_file(named)
         findings += found
-        files.append(facts)
-        if form == "text" and lines:
-            say("\n".join(lines))
+        if form == "json":
+            name = named if spec is None else spec.name
+            files.append({"file": name, "variants": [as_dict(one) for one in sound]})
+        elif spec is not None:
+            say("\n".join(_lines(spec, sound)))
     if form == "json":
         document = {
             "archc": __version__,
@@ -46,12 +48,12 @@ def check_command(specs: Sequence[str], form: str) -> int:
     return exit_code(tuple(findings))
 
 
-def check_file(named: str) -> tuple[list[str], dict[str, Any], list[Diagnostic]]:
-    """Every variant that is meant: lines to print, the same as data, and what was found."""
+def check_file(named: str) -> tuple[driver.Spec | None, list[Checked], list[Diagnostic]]:
+    """A spec, None where it cannot be read; the variants that are meant and sound; what was found."""
     try:
         spec = driver.load_spec(named)
     except ArchError as error:
-        return [], {"file": named, "variants": []}, list(error.diagnostics)
+        return None, [], list(error.diagnostics)
     findings: list[Diagnostic] = []
     sound: list[Checked] = []
     for name in spec.variants:
@@ -60,8 +62,7 @@ def check_file(named: str) -> tuple[list[str], dict[str, Any], list[Diagnostic]]
             findings += sound[-1].warnings
         except ArchError as error:
             findings += error.diagnostics
-    facts = {"file": spec.name, "variants": [as_dict(one) for one in sound]}
-    return _lines(spec, sound), facts, findings
+    return spec, sound, findings
 
 
 def _lines(spec: driver.Spec, sound: list[Checked]) -> list[str]:
@@ -77,7 +78,7 @@ def _lines(spec: driver.Spec, sound: list[Checked]) -> list[str]:
 def described(one: Checked) -> list[str]:
     """A sound variant in a few lines."""
     program, contract, cost = one.program, one.contract, one.cost
-    params = owned(template_weights(program.root)).params
+    params = totals(holdings(program.root)).params
     counted = "MACs at no size, for none is known that it takes"
     if cost is not None:
         counted = f"{scaled(cost.figures.macs, 'MACs')} at {shown_sizes(program, cost.sizes)}"
@@ -110,7 +111,7 @@ def as_dict(one: Checked) -> dict[str, Any]:
     return {
         "name": program.name,
         "model": program.model,
-        "params": owned(template_weights(program.root)).params,
+        "params": totals(holdings(program.root)).params,
         "macs": cost.figures.macs if cost is not None else None,
         "flops": cost.figures.flops if cost is not None else None,
         "at": dict(cost.sizes) if cost is not None else None,

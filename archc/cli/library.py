@@ -43,13 +43,13 @@ def list_command(folder: str | None) -> int:
 
 
 def _row(one: driver.Checked) -> list[str]:
-    from archc.analysis.cost import owned, template_weights
+    from archc.analysis.cost import holdings, totals
     from archc.analysis.tables import scaled
     from archc.sizing import shown_sizes
 
     program, cost = one.program, one.cost
     figures = [scaled(cost.figures.macs), shown_sizes(program, cost.sizes)] if cost is not None else ["", ""]
-    params = owned(template_weights(program.root)).params
+    params = totals(holdings(program.root)).params
     marks = [
         str(len(program.claims) or ""),
         str(len(program.rules) or ""),

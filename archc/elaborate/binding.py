@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archc.contract import Obligation, settle
+from archc.contract import Obligation
 from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.elaborate.frame import Scope, Session
 from archc.elaborate.trail import in_library
@@ -253,7 +253,7 @@ def check_sizes(owner: str, scope: Scope, late: list[Any]) -> None:
             "equal", Size.of(size.value), Size.of(wanted.value), span,
             f"`{owner}` needs {axis.name} = {wanted.value}, and its operand is {value.type}", "E0301", scope.session.guards,
         )  # fmt: skip
-        verdict = settle(obligation, scope.session.least)
+        verdict = scope.session.settle(obligation)
         if verdict == "refused":
             told = f"{axis.name} is {size.value} here"
             related, helps = _first_met(axis, name, scope), _own_name(axis, name)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import field, replace
 from typing import Any
 
-from archc.contract import Obligation
+from archc.contract import Obligation, settle
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.elaborate.names import check_label
 from archc.elaborate.trail import Use, refuse_circles, traced
@@ -46,6 +46,7 @@ class Session:
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
     obligations: dict[tuple[Any, ...], Obligation] = field(default_factory=dict)
+    settled: dict[tuple[Any, ...], str] = field(default_factory=dict)
     templates: dict[Any, Any] = field(default_factory=dict)
     inert: dict[Any, Any] = field(default_factory=dict)  # what `archc.elaborate.inert` has read off the texts
     demands: dict[Any, tuple[Obligation, ...]] = field(default_factory=dict)  # what each template asks of its sizes
@@ -98,6 +99,13 @@ class Session:
             raise ArchError(traced(d, self.trail) for d in error.diagnostics) from None
         finally:
             self.trail.pop()
+
+    def settle(self, obligation: Obligation) -> str:
+        """How an obligation ends on its own; many operations of a network ask the same."""
+        key = (obligation.kind, obligation.left, obligation.right, obligation.guards, *self.least.items())
+        if key not in self.settled:
+            self.settled[key] = settle(obligation, self.least)
+        return self.settled[key]
 
     def oblige(self, obligation: Obligation) -> None:
         if not self.ghosts:

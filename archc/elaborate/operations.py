@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from archc.contract import Obligation, settle
+from archc.contract import Obligation
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.elaborate import components
 from archc.elaborate.frame import Scope
@@ -63,7 +63,7 @@ class Checker:
         self._state(Obligation("at_least", size, Size.of(least), self.span, why, code, self.scope.session.guards))
 
     def _state(self, obligation: Obligation) -> None:
-        verdict = settle(obligation, self.scope.session.least)
+        verdict = self.scope.session.settle(obligation)
         if verdict == "refused":
             why, label = obligation.why, _refusal(obligation)
             if obligation.kind == "equal":

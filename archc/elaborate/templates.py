@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any
 
-from archc.contract import Obligation, settle
+from archc.contract import Obligation
 from archc.diagnostics import ArchError, fail
 from archc.elaborate.binding import (
     Bound,
@@ -101,7 +101,7 @@ def _check_promised_size(axis: tree.AxisDecl, result: Value, owner: str, scope: 
     size = result.type[axis.name].size
     why = f"`{owner}` promises {axis.name} = {axis.size.span.text}, which is {wanted.value}, and returns {result.type}"
     obligation = Obligation("equal", size, Size.of(wanted.value), axis.span, why, "E0308", scope.session.guards)
-    verdict = settle(obligation, scope.session.least)
+    verdict = scope.session.settle(obligation)
     if verdict == "refused":
         scope.session.refuse(fail("E0308", why, axis.span))
     if verdict == "depends":
