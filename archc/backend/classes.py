@@ -209,7 +209,9 @@ class ClassWriter:
         inputs = ", ".join(axes_text(v.type, o) for v, o in zip(template.inputs, self.signature().inputs, strict=True))
         outputs = ", ".join(f"[{', '.join(o)}]" for o in self.signature().outputs)
         doc = template.doc.strip().split("\n")[0].rstrip(".")
-        summary = f"{doc}. {inputs} -> {outputs}" if doc else f"{inputs} -> {outputs}"
+        # A turn of a loop may leave everything as it is.
+        types = f"{inputs} -> {outputs}" if inputs or outputs else "Nothing to do."
+        summary = f"{doc}. {types}" if doc else types
         where = self.classes.show(template.span)
         self.raw = [
             Line(0, f"class {name}(nn.Module):"),
@@ -265,11 +267,11 @@ class ClassWriter:
         used = tuple(c for c in counters if mentions_word(c, body))
         self.counters = used if template is self.template else ()
         beside = (*(f"{identifier(c)}: int" for c in used), *(f"{name}: nn.Module" for name in self.outers.values()))
-        kinds = ", ".join([*(f"{a}: Tensor" for a in arguments), *beside])
+        kinds = ", ".join(["self", *(f"{a}: Tensor" for a in arguments), *beside])
         returns = (
             "Tensor" if len(results) == 1 else f"tuple[{', '.join(['Tensor'] * len(results))}]" if results else "None"
         )
-        return [Line(4, f"def {method}(self, {kinds}) -> {returns}:"), *merge_return(writer.lines)]
+        return [Line(4, f"def {method}({kinds}) -> {returns}:"), *merge_return(writer.lines)]
 
     def writer(self, template: Template) -> Writer:
         writer = Writer(self.names, self.needs, self, count_uses(template.body, template.outputs))

@@ -244,6 +244,12 @@ def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, spa
                 continue  # a number stands in its place
             missing = f"`{op.name}` takes {len(names)} tensors, and its {_ordinal(position)} (`{name}`) is missing"
             raise fail("E0204", missing, span, helps=(f"signature: {signature(op)}",))
+        if suffix == "*" and isinstance(value, Value):
+            raise fail("E0206", f"`{op.name}` takes a list of tensors, and this is one", span,
+                       helps=(f"signature: {signature(op)}",))  # fmt: skip
+        if suffix != "*" and isinstance(value, Many):
+            raise fail("E0206", f"`{op.name}` takes one tensor, and this is {kind_of(value)}", span,
+                       helps=(f"signature: {signature(op)}",))  # fmt: skip
         for item in taken_apart(value) if isinstance(value, Many) else ():
             if not isinstance(item, Value):
                 raise fail("E0206", f"`{op.name}` takes tensors, and its list holds {kind_of(item)}", span)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from archc.diagnostics import fail
@@ -9,6 +10,7 @@ from archc.elaborate.binding import Bound, bind, bind_defaults, bind_sizes, chec
 from archc.elaborate.frame import Conflict, Scope
 from archc.elaborate.templates import captured, run_body, template_for, with_tensors
 from archc.elaborate.trail import Use
+from archc.elaborate.turns import sizes_behind
 from archc.elaborate.values import (
     POISON,
     ComponentRef,
@@ -17,7 +19,8 @@ from archc.elaborate.values import (
     Poison,
 )
 from archc.ir.graph import Call, ChildEntry, OpEntry, Relabel, Template, Value
-from archc.ir.sym import Scalar
+from archc.ir.sym import Apply as SymApply
+from archc.ir.sym import Comprehension, Const, Scalar, Sym, Var, substitute
 from archc.ir.types import Dim, TensorType
 from archc.ops.base import Op, Weight
 from archc.source import Span
@@ -117,7 +120,7 @@ def call_template(
                     back.setdefault(ours, theirs)
     arguments = tuple((name, frame.localise(value)) for name, value in passed)
     known = {name: value.sym for name, value in arguments}
-    outputs = tuple(frame.value(_outside(v.type, back, known), span) for v in made.outputs)
+    outputs = tuple(frame.value(_outside(v.type, back, known, made), span) for v in made.outputs)
     frame.add(Call(made, tuple(inputs), outputs, arguments, span, entry))
     results = [outputs[i] if isinstance(i, int) else Many(tuple(outputs[j] for j in i)) for i in _result_shape(made)]
     return results[0] if len(results) == 1 else Many(tuple(results), True)
@@ -132,17 +135,37 @@ def _result_shape(made: Template) -> list[Any]:
     )
 
 
-def _outside(type: TensorType, back: dict[str, str], args: dict[str, Any]) -> TensorType:
-    """A result's type in the caller's terms: its axis names, and its sizes' expressions over its own variables."""
-    from archc.ir.sym import substitute
+def _outside(type: TensorType, back: dict[str, str], args: dict[str, Sym], made: Template) -> TensorType:
+    """A result's type in the caller's terms: its axis names, and its sizes' expressions over its own variables.
 
+    A size that a loop of the component leaves behind is told by the component's arguments, or by its number.
+    """
+    behind: dict[str, Sym] | None = None
     axes = []
     for axis in type.axes:
         sym = axis.dim.sym
+        if sym is not None and _strange(sym, args):
+            behind = sizes_behind(made.body) if behind is None else behind
+            sym = substitute(sym, behind)
+            if _strange(sym, args):
+                sym = Const(axis.dim.constant)
         if sym is not None:
             sym = substitute(sym, args)
         axes.append(axis.renamed(back).sized(Dim(axis.size, sym)))
     return type.with_axes(axes)
+
+
+def _strange(sym: Sym, known: Mapping[str, Any]) -> bool:
+    """Whether an expression reads a variable that is not among `known`."""
+    match sym:
+        case Var(name, definition):
+            return name not in known and (definition is None or _strange(definition, known))
+        case SymApply(_, args):
+            return any(_strange(arg, known) for arg in args)
+        case Comprehension(expr, targets, iterable):
+            return _strange(iterable, known) or _strange(expr, {**known, **dict.fromkeys(targets)})
+        case _:
+            return False
 
 
 def inline(ref: ComponentRef, bound: Bound, self_label: str, span: Span, scope: Scope) -> Any:

@@ -11,6 +11,7 @@ from archc.elaborate.expressions import bind_targets, evaluate, items_of, length
 from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, reads, tensors_in
 from archc.elaborate.reading import assigned_names, read_first
 from archc.elaborate.templates import fresh
+from archc.elaborate.turns import items_at
 from archc.elaborate.values import POISON, Growth, Many, Poison, kind_of
 from archc.ir.graph import (
     Branch,
@@ -331,27 +332,11 @@ class _Turns:
     def _of_turn(self, number: int, dim: Dim) -> Sym:
         """A size of one turn as what stands around the loop knows it."""
         assert dim.sym is not None
-        sym = substitute(dim.sym, self._items_at(number))
+        iterable = self.iterable if isinstance(self.iterable, Scalar) else None
+        items = items_at(self.statement.keyword, self.statement.targets, iterable, number, Const(number))
+        sym = substitute(dim.sym, items)
         hidden = frozenset(self.statement.targets) | {v.name for v in self.phis.values()}
         return Const(dim.constant) if mentions(sym, hidden) else sym
-
-    def _items_at(self, number: int) -> dict[str, Sym]:
-        """What the loop's own variables are in one turn."""
-        targets, at = self.statement.targets, Const(number)
-        if self.statement.keyword in ("repeat", "loop"):
-            return dict.fromkeys(targets, at)
-        if not isinstance(self.iterable, Scalar):
-            return {}
-        match self.iterable.sym:
-            case Apply("enumerate", (items,)) if len(targets) == 2:
-                return {targets[0]: at, targets[1]: apply("index", items, at)}
-            case Apply("zip", lists) if len(targets) == len(lists):
-                return {target: apply("index", items, at) for target, items in zip(targets, lists, strict=True)}
-            case Apply("list", items) if len(targets) == 1:
-                return {targets[0]: items[number]}
-            case sym if len(targets) == 1:
-                return {targets[0]: apply("index", sym, at)}
-        return {}
 
     # ---- the loop as one statement
 

@@ -20,6 +20,7 @@ from archc.elaborate.binding import (
 )
 from archc.elaborate.frame import Conflict, Frame, Level, Scope, Session, taken_apart, tensors_in
 from archc.elaborate.inert import is_inert
+from archc.elaborate.reading import assigned_names
 from archc.elaborate.unused import unused
 from archc.elaborate.values import (
     ComponentRef,
@@ -169,7 +170,8 @@ def template_for(
     """The template of a component for these arguments, and the compile-time arguments in the caller's terms."""
     session = scope.session
     passed: list[tuple[str, Scalar]] = []
-    taken: dict[str, Any] = {p.name: None for p in ref.tree.parameters}
+    # A size may not be called like anything that the body binds: the turns of a loop would take one for the other.
+    taken: dict[str, Any] = dict.fromkeys([*(p.name for p in ref.tree.parameters), *assigned_names(ref.tree.body)])
     env: dict[str, Any] = {}
     inputs: list[tuple[tree.Parameter, Value, TensorType, dict[str, str]]] = []
     for p in ref.tree.parameters:

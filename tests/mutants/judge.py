@@ -26,7 +26,9 @@ from archc.elaborate.frame import Session
 from archc.elaborate.loader import Library
 from archc.elaborate.model import elaborate, variant
 from archc.ir.program import Program
-from archc.trials import loaded, named_outputs
+from archc.reference import interpreter
+from archc.reference.seeded import seeded_weights
+from archc.trials import loaded, named_outputs, random_inputs
 from archc.verify import macs, verify
 from archc.weights.keys import state_dict
 
@@ -118,10 +120,19 @@ def _tried(program: Program, contract: Contract, values: bool, outside: dict[str
         cheap = [s for s in admitted[:2] if _cheap(program, s)]
         # A mutant may divide by what is almost zero; what is wrong is wrong by far more.
         report = verify(program, text, sizes=cheap, answers=False, tolerance=1e-6)
-        if cheap and not report.ok:
+        if cheap and not report.ok and not any(_overflows(program, s) for s in cheap):
             failures = [t.failure for t in report.trials if t.failure]
             return f"values: {failures or (report.worst_output, report.worst_gradient)} at {cheap}"
     return "agrees"
+
+
+def _overflows(program: Program, sizes: dict[str, int]) -> bool:
+    """Whether the meaning of a mutant is infinite somewhere: then there are no gradients to compare."""
+    weights = seeded_weights(program)
+    inputs = random_inputs({i.name: i.value for i in program.inputs}, sizes, program.root)
+    made = interpreter.run(program, weights, inputs)
+    values = [v for made_value in made.values() for v in (made_value if isinstance(made_value, list) else [made_value])]
+    return not all(bool(v.isfinite().all()) for v in values)
 
 
 def _cheap(program: Program, sizes: dict[str, int]) -> bool:
