@@ -25,7 +25,7 @@ from archc.ir.graph import (
     Template,
     Value,
 )
-from archc.ir.sym import Apply, Const, Scalar, Sym, Var, apply, const, plain, substitute, turns_of, variables
+from archc.ir.sym import Const, Scalar, Sym, Var, apply, const, plain, substitute, turns_of, variables
 from archc.ir.types import Dim, TensorType
 from archc.syntax import tree
 
