@@ -20,6 +20,7 @@ from archc.ir.dataflow import Same, Turn, needed, steps, values
 from archc.ir.graph import OUTER, Apply, Call, ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry, is_live
 from archc.ir.program import Program
 from archc.ir.sym import plain
+from archc.ir.types import TensorType
 from archc.ops.base import Weight
 
 
@@ -246,13 +247,18 @@ class _Alike:
 
     def __init__(self) -> None:
         self.number = 0
+        self._shown: dict[int, str] = {}
 
     def __call__(self, part: Part) -> object:
         self.number += 1
         if not isinstance(part.step, Turn) or part.step.loop.keyword == "stage":
             return self.number
-        shapes = tuple(str(v.type) for v in part.step.call.outputs)
-        return id(part.step.loop), part.figures, shapes
+        return id(part.step.loop), part.figures, tuple(self._show(v.type) for v in part.step.call.outputs)
+
+    def _show(self, type: TensorType) -> str:
+        if id(type) not in self._shown:
+            self._shown[id(type)] = str(type)
+        return self._shown[id(type)]
 
 
 def _turn_name(copies: Sequence[Part]) -> str:

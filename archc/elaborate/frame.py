@@ -55,6 +55,7 @@ class Session:
     nodes: int = 0
     trail: list[Use] = field(default_factory=list)  # the calls around what is being elaborated
     ghosts: int = 0
+    sizes_only: bool = False  # nothing but the obligations is wanted: turns that are copies may be left out
     guards: tuple[Any, ...] = ()
     least: dict[str, int] = field(default_factory=dict)  # sizes of states may be 0, all others are at least 1
     forced: bool = False

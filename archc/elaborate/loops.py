@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from archc.diagnostics import fail
@@ -121,6 +122,8 @@ class _Turns:
                 self.frames.append(copy)
                 self.ends.append({n: scope.env[n] for n in self.ends[model.number]})
                 self.copies[number] = model.number
+                if scope.session.sizes_only and self._rest_is_alike(model, number):
+                    return
                 continue
             before = dict(scope.env)
             known, nodes = len(scope.session.templates), scope.session.nodes
@@ -160,6 +163,10 @@ class _Turns:
             scope.env.update(around)
         bindings = self._bindings(number)
         return twins.model_of(number, frame, before, self.carried, nodes, texts, handed, bindings, scope, _identity)
+
+    def _rest_is_alike(self, model: twins.Model, number: int) -> bool:
+        """Whether the turns behind a copy are copies too: of the tensors, as it was one, and by their numbers."""
+        return all(model.allows(self._bindings(later)) for later in range(number + 1, len(self.items)))
 
     def _bindings(self, number: int) -> dict[str, Any]:
         """The numbers that expressions read in a turn."""
@@ -416,9 +423,10 @@ class _Turns:
 
     def _copied_item(self, item: OpEntry | ChildEntry, number: int) -> OpEntry | ChildEntry:
         """The item of a turn's model with the turn's own numbers."""
-        if isinstance(item, OpEntry) or not item.args:
+        if isinstance(item, OpEntry):
             return item
-        return replace(item, args=twins.own(item.args, frozenset(self.statement.targets), self._bindings(number)))
+        args = twins.own(item.args, frozenset(self.statement.targets), self._bindings(number))
+        return item if args is item.args else replace(item, args=args)
 
     def settle(self, entry: str | None) -> Repeat:
         """The finished loop. All uses of its results are known now."""
@@ -511,15 +519,7 @@ class _Turns:
 
     def _turn_scalars(self, number: int) -> dict[str, Scalar]:
         """The numbers that a turn may read: those of the component around it, its own variables, changing sizes."""
-        env: dict[str, Scalar] = {}
-        around: Frame | None = self._frame
-        while around is not None:
-            for name, value in around.parameters.items():
-                env.setdefault(name, value)
-            around = around.parent
-        for value in self.deferred[3].values():
-            if isinstance(value, Scalar) and isinstance(value.sym, Var):
-                env[value.sym.name] = value
+        env = dict(self._scalars_around)
         item = self.items[number]
         if self.statement.keyword in ("repeat", "loop"):
             for target in self.statement.targets:
@@ -538,6 +538,19 @@ class _Turns:
             value = self.phi_value(key, number)
             if value is not None:
                 env[var.name] = Scalar(value, var)
+        return env
+
+    @cached_property
+    def _scalars_around(self) -> dict[str, Scalar]:
+        env: dict[str, Scalar] = {}
+        around: Frame | None = self._frame
+        while around is not None:
+            for name, value in around.parameters.items():
+                env.setdefault(name, value)
+            around = around.parent
+        for value in self.deferred[3].values():
+            if isinstance(value, Scalar) and isinstance(value.sym, Var):
+                env[value.sym.name] = value
         return env
 
     def phi_value(self, key: tuple[str, str], number: int) -> int | None:

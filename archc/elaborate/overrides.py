@@ -7,6 +7,7 @@ from typing import Any
 
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError
+from archc.elaborate.frame import Session
 from archc.elaborate.loader import Library
 from archc.elaborate.model import Variant, elaborate, overridden
 from archc.ir.program import Program
@@ -40,7 +41,7 @@ def _changes(library: Library, chosen: Variant, trials: Iterable[dict[str, Any]]
     tried = False
     for other in trials:
         try:
-            program = elaborate(library, overridden(chosen, **other))
+            program = elaborate(library, overridden(chosen, **other), session=Session(sizes_only=True))
         except ArchError:
             continue
         tried = True

@@ -92,14 +92,17 @@ class Model:
     mentioned: frozenset[str]
     left: dict[str, Value]  # what it hands on, by name
     handed: list[tuple[Sym, type, Handed]]
-    inputs: list[
-        tuple[str | None, Value, Value]
-    ]  # the name an input came by (None: the same for all), (outside, inside)
+    inputs: list[tuple[str | None, Value, Value]]  # outside and inside, by the name it came by: None, all have the same
+    copies: bool = False  # whether there are any
 
     def copied(self, scope: Scope, bindings: Mapping[str, Any]) -> Frame | None:
         """The next turn as a copy, which `scope` then has the results of; None where it is none."""
         env, outer, session = scope.env, scope.frame, scope.session
-        if session.nodes + self.nodes > MOST_NODES or not self._alike(env, outer) or not self._allowed(bindings):
+        if session.nodes + self.nodes > MOST_NODES or not self.allows(bindings):
+            return None
+        # What follows on a copy begins as the copy began.
+        self.copies = self.copies or self._alike(env, outer)
+        if not self.copies:
             return None
         frame = Frame(session, self.frame.name, parent=outer, level=self.frame.level)
         for name, outside, inside in self.inputs:
@@ -134,7 +137,8 @@ class Model:
                 return False
         return len(set(places.values())) == len(places)
 
-    def _allowed(self, bindings: Mapping[str, Any]) -> bool:
+    def allows(self, bindings: Mapping[str, Any]) -> bool:
+        """Whether the numbers of a turn end in inert places that admit them."""
         try:
             values = [(evaluate(sym, bindings), kind, handed) for sym, kind, handed in self.handed]
         except Exception:  # it is told where the turn is run
@@ -186,12 +190,17 @@ def _has_extents(value: Value) -> bool:
     return any(isinstance(inner, Extent) for sym in syms for inner in walk(sym))
 
 
-def own(args: tuple[tuple[str, Scalar], ...], targets: frozenset[str], bindings: Mapping[str, Any]) -> Any:
-    """The arguments of a model with the numbers of a copy."""
-    return tuple(
-        (name, Scalar(evaluate(value.sym, bindings), value.sym) if mentions(value.sym, targets) else value)
-        for name, value in args
-    )
+Args = tuple[tuple[str, Scalar], ...]
+
+
+def own(args: Args, targets: frozenset[str], bindings: Mapping[str, Any]) -> Args:
+    """The arguments of a model with the numbers of a copy; `args` itself where it has none of its own."""
+    changed = {
+        place: (name, Scalar(evaluate(value.sym, bindings), value.sym))
+        for place, (name, value) in enumerate(args)
+        if mentions(value.sym, targets)
+    }
+    return tuple(changed.get(place, pair) for place, pair in enumerate(args)) if changed else args
 
 
 def numbers(scope: Scope) -> dict[str, Any]:
