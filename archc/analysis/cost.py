@@ -112,8 +112,9 @@ class Counter:
     def cost(self) -> Cost:
         root = self.root()
         parts, figures = self.template(root)
-        # Training has all outputs, whichever mode is counted.
-        figures = replace(figures, kept_bytes=self.memory.plan(self.program.root).kept)
+        # Training has all outputs, whichever mode is counted, and no use for gradients of the model's inputs.
+        whole = self.memory.plan(self.program.root, needs=[False] * len(self.program.root.inputs))
+        figures = replace(figures, kept_bytes=whole.kept)
         weights = holdings(self.program.root, self._holdings)
         seen = {value.uid: self.flow.start(i, value) for i, value in enumerate(root.inputs)}
         return Cost(

@@ -12,25 +12,23 @@ from typing import Any
 
 from archc.analysis.setting import Setting
 from archc.ir.dataflow import Same, Turn, steps, values
-from archc.ir.graph import Apply, Template
+from archc.ir.graph import Apply, Template, WeightEntry
 from archc.records import dataclass
-
-# Bytes of an element of what some operations note for their backward pass.
-NOTES = {"mask": 1, "index": 8}
 
 
 @dataclass(frozen=True)
 class Event:
-    """One step: storages read, storages made, storages saved for the backward pass, the template if it is a
-    call.
+    """One step: storages read, storages made, storages saved for the backward pass, the template if it is a call.
 
-    `noted` are bytes that only the backward pass reads.
+    `noted` are bytes that only the backward pass reads, `beside` those that are held while the step runs, besides
+    its operands and results.
     """
 
     reads: tuple[int, ...]
     makes: tuple[int, ...]
     saves: frozenset[int]
     noted: int
+    beside: int
     callee: Template | None
 
 
@@ -39,7 +37,7 @@ class Plan:
     """A template's storages: numbers below `inputs` are its inputs'; `bytes` of each, what results lie in.
 
     `saved` are the storages that training keeps and that the caller can see, `inside` the bytes of the
-    others.
+    others. `needs` says of each result whether it needs a gradient.
     """
 
     inputs: int
@@ -48,6 +46,7 @@ class Plan:
     results: tuple[int, ...]
     saved: frozenset[int]
     inside: int
+    needs: tuple[bool, ...]
 
     @property
     def kept(self) -> int:
@@ -56,47 +55,61 @@ class Plan:
 
 
 class Memory:
-    """Plans and peaks of templates under one setting, each made once."""
+    """Plans and peaks of templates under one setting, each made once.
+
+    `training` says in which mode a plan is made: what does nothing in inference gives back its operand there.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self._plans: dict[int, tuple[Template, Plan]] = {}
-        self._peaks: dict[tuple[int, tuple[tuple[int, int], ...]], tuple[int, int]] = {}
+        self._plans: dict[tuple[int, bool, tuple[bool, ...]], tuple[Template, Plan]] = {}
+        self._peaks: dict[int, tuple[int, int]] = {}
 
-    def plan(self, template: Template) -> Plan:
-        known = self._plans.get(id(template))
+    def plan(
+        self, template: Template, needs: Sequence[bool] | None = None, training: bool = True
+    ) -> Plan:
+        """`needs` says of each input whether it needs a gradient; left out, all do."""
+        needs = tuple(needs) if needs is not None else (True,) * len(template.inputs)
+        key = (id(template), training, needs)
+        known = self._plans.get(key)
         if known is None:
-            known = self._plans[id(template)] = (template, self._make(template))
+            known = self._plans[key] = (template, self._make(template, needs, training))
         return known[1]
 
-    def _make(self, template: Template) -> Plan:
+    def _make(self, template: Template, needs: tuple[bool, ...], training: bool) -> Plan:
         setting = self.setting
         storage = {value.uid: number for number, value in enumerate(template.inputs)}
+        wanted = {v.uid: need and v.type.dtype == "float" for v, need in zip(template.inputs, needs, strict=True)}
         sizes = [setting.bytes(value.type) for value in template.inputs]
+        learned = {e.name for e in template.entries if isinstance(e, WeightEntry) and e.weight.kind == "param"}
         events: list[Event] = []
         inside = 0
         saved: set[int] = set()
         for step in steps(template.body, setting.decider(template)):
             if isinstance(step, Same):
                 storage[step.target.uid] = storage[step.source.uid]
+                wanted[step.target.uid] = wanted[step.source.uid]
                 continue
             call = step.call if isinstance(step, Turn) else step
             reads = tuple(storage[value.uid] for value in values(call.inputs))
             first = len(sizes)
             if isinstance(call, Apply):
-                event = self._operation(call, reads, storage, sizes)
+                owns = call.entry in learned
+                event = self._operation(call, reads, storage, sizes, wanted, owns, training)
             else:
-                plan = self.plan(call.template)
+                asked = tuple(wanted[value.uid] for value in values(call.inputs))
+                plan = self.plan(call.template, asked, training)
                 places: dict[int, int] = dict(enumerate(reads))
-                for value, place in zip(call.outputs, plan.results, strict=True):
+                for value, place, need in zip(call.outputs, plan.results, plan.needs, strict=True):
                     if place not in places:
                         places[place] = len(sizes)
                         sizes.append(plan.bytes[place])
                     storage[value.uid] = places[place]
+                    wanted[value.uid] = need
                 escaped = frozenset(places[place] for place in plan.saved if place in places)
                 hidden = sum(plan.bytes[place] for place in plan.saved if place not in places)
                 event = Event(
-                    reads, tuple(range(first, len(sizes))), escaped, plan.inside + hidden, call.template
+                    reads, tuple(range(first, len(sizes))), escaped, plan.inside + hidden, 0, call.template
                 )
             events.append(event)
             saved |= event.saves
@@ -104,15 +117,23 @@ class Memory:
         results = tuple(storage[value.uid] for value in template.outputs)
         visible = frozenset(s for s in saved if s < len(template.inputs) or s in results)
         inside += sum(sizes[s] for s in saved - visible)
-        return Plan(len(template.inputs), tuple(sizes), tuple(events), results, visible, inside)
+        grads = tuple(wanted[value.uid] for value in template.outputs)
+        return Plan(len(template.inputs), tuple(sizes), tuple(events), results, visible, inside, grads)
 
     def _operation(
-        self, apply: Apply, reads: tuple[int, ...], storage: dict[int, int], sizes: list[int]
+        self,
+        apply: Apply,
+        reads: tuple[int, ...],
+        storage: dict[int, int],
+        sizes: list[int],
+        wanted: dict[int, bool],
+        owns: bool,
+        training: bool,
     ) -> Event:
-        setting = self.setting
+        setting, op = self.setting, apply.op
         types = [setting.operand(x) for x in apply.inputs]
         first = len(sizes)
-        if apply.op.is_view(*types):
+        if op.is_view(*types) or (op.idle and not training):
             # Without an operand it is a weight, which is no activation.
             base = reads[0] if reads else len(sizes)
             if not reads:
@@ -122,51 +143,57 @@ class Memory:
             for value in apply.outputs:
                 storage[value.uid] = len(sizes)
                 sizes.append(setting.bytes(value.type))
+        owns = owns or any(weight.kind == "param" for weight in op.weights(*types))
+        needed = owns or any(wanted[value.uid] for value in values(apply.inputs))
+        for value in apply.outputs:
+            wanted[value.uid] = needed and op.differentiable and value.type.dtype == "float"
+        notes = op.notes(types, [setting.type(value.type) for value in apply.outputs])
+        worth = [setting.number(note.elements) * setting.element(note.dtype) for note in notes]
         saves: set[int] = set()
         noted = 0
-        for name in apply.op.saved(*types).split():
-            if name in NOTES:
-                noted += NOTES[name] * setting.number(apply.op.noted(*types))
-            elif name == "result":
-                saves |= {storage[value.uid] for value in apply.outputs}
-            else:
-                saves |= {storage[v.uid] for x in _named(apply, name) for v in values((x,))}
-        return Event(reads, tuple(range(first, len(sizes))), frozenset(saves), noted, None)
+        if needed and op.differentiable:
+            for word in op.saved(*types).split():
+                name, _, of = word.partition(":")
+                if of and not _any(wanted, apply, of):
+                    continue
+                kept = apply.outputs if name == "result" else values(_named(apply, name))
+                saves |= {storage[value.uid] for value in kept}
+            noted = sum(
+                size for note, size in zip(notes, worth, strict=True) if not note.of or _any(wanted, apply, note.of)
+            )
+        beside = 0 if op.idle and not training else sum(worth)
+        return Event(reads, tuple(range(first, len(sizes))), frozenset(saves), noted, beside, None)
 
-    def peak(self, template: Template, dying: Sequence[tuple[int, int]] = ()) -> tuple[int, int]:
+    def peak(self, template: Template) -> tuple[int, int]:
         """(highest, final) bytes above what is held when the template begins.
 
-        `dying` are inputs that nobody reads afterwards, with their bytes: each is freed after its last use.
+        Its inputs are held by the caller until it ends, as the arguments of a Python function are.
         """
-        key = (id(template), tuple(dying))
-        if key not in self._peaks:
-            self._peaks[key] = self._run(self.plan(template), dict(dying))
-        return self._peaks[key]
+        known = self._peaks.get(id(template))
+        if known is None:
+            known = self._peaks[id(template)] = self._run(self.plan(template, training=False))
+        return known
 
-    def _run(self, plan: Plan, dying: dict[int, int]) -> tuple[int, int]:
+    def _run(self, plan: Plan) -> tuple[int, int]:
         last: dict[int, int] = {}
         for number, event in enumerate(plan.events):
             last |= dict.fromkeys((*event.reads, *event.makes), number)
-        kept = {*plan.results, *(s for s in range(plan.inputs) if s not in dying)}
-        worth = {**dict(enumerate(plan.bytes)), **dying}
-        now = high = -sum(size for s, size in dying.items() if s not in last and s not in kept)
-        high = max(high, 0)
+        kept = {*plan.results, *range(plan.inputs)}
+        now = high = 0
         for number, event in enumerate(plan.events):
-            ends = {s for s in (*event.reads, *event.makes) if last[s] == number and s not in kept}
             if event.callee is None:
-                now += sum(plan.bytes[s] for s in event.makes)
-                high = max(high, now)
-                now -= sum(worth[s] for s in ends)
-                continue
-            # What is handed over once and not read again may be freed inside, unless it comes back.
-            back = self.plan(event.callee).results
-            once = [(i, s) for i, s in enumerate(event.reads) if s in ends and event.reads.count(s) == 1]
-            given = [(i, worth[s]) for i, s in once if i not in back]
-            above, final = self.peak(event.callee, given)
-            high = max(high, now + above)
-            handed = {event.reads[i] for i, _ in given}
-            now += final - sum(worth[s] for s in ends - handed)
+                final = sum(plan.bytes[s] for s in event.makes)
+                above = final + event.beside
+            else:
+                above, final = self.peak(event.callee)
+            high, now = max(high, now + above), now + final
+            now -= sum(plan.bytes[s] for s in {*event.reads, *event.makes} - kept if last[s] == number)
         return high, now
+
+
+def _any(wanted: dict[int, bool], apply: Apply, name: str) -> bool:
+    """Whether an operand needs a gradient."""
+    return any(wanted[value.uid] for value in values(_named(apply, name)))
 
 
 def _named(apply: Apply, name: str) -> tuple[Any, ...]:

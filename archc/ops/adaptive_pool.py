@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.types import Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
+from archc.ops.base import Check, Code, Note, Op, OpError, Reach, arg, need
 from archc.ops.checks import choice, floating, result_type, scalar, whole
 from archc.ops.emission import call, fold
 from archc.records import dataclass
@@ -61,8 +61,8 @@ class AdaptivePool(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return xs[0].elements
 
-    def saved(self, x: TensorType) -> str:
-        return "index" if self.kind.value == "max" else ""
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        return (Note("int", ys[0].elements),) if self.kind.value == "max" else ()
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]

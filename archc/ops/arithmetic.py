@@ -76,8 +76,20 @@ class Binary(Op):
         return (TensorType(dtype, broadcast(check, a, b, self.symbol)),)
 
     def saved(self, *xs: TensorType) -> str:
-        scaled = (self.symbol == "*" and len(xs) == 1) or (self.symbol == "/" and self.right is not None)
-        return "" if scaled or self.symbol in ("+", "-") else self.saves
+        match self.symbol:
+            case "*":
+                return "left:right right:left" if len(xs) == 2 else ""
+            case "/" if self.right is not None:
+                return ""
+            case "/" if len(xs) == 2:
+                return "left:right right"
+            case "%" if len(xs) == 2:
+                return "left:right right:right"
+            case "**" if self.right is None:
+                return "operands result"
+            case "+" | "-" | "//" | "%":
+                return ""
+        return self.saves
 
     def write(self, left: Operand, right: Operand) -> str:
         """The expression of two aligned sides."""

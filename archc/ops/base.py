@@ -112,6 +112,18 @@ class Init:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A tensor that only the backward pass reads, of `elements` of an element type: a statistic, a mask, a copy.
+
+    It is kept where the operand called `of` needs a gradient; without a name, where any operand or weight does.
+    """
+
+    dtype: str
+    elements: Size
+    of: str = ""
+
+
+@dataclass(frozen=True)
 class Weight:
     """A tensor that an operation or component owns. `shape` is the shape in the state dict, outermost first."""
 
@@ -154,9 +166,13 @@ class Op:
     examples: ClassVar[tuple[str, ...]] = ()
     # The kind of work it does, for the conventions of counting; where it says nothing, the name of its file.
     cost_class: ClassVar[str] = ""
-    # What its backward pass reads: names of operands (or `operands`, all), `result`, `mask` (truth values) and
-    # `index` (integers), as many as `noted` says.
+    # What its backward pass reads: names of operands (or `operands`, all) and `result`. `a:b` is a, read only where b
+    # needs a gradient.
     saves: ClassVar[str] = "operands"
+    # Whether gradients pass it.
+    differentiable: ClassVar[bool] = True
+    # Whether it does nothing outside of training.
+    idle: ClassVar[bool] = False
 
     def infer(self, check: Check, *xs: Any) -> tuple[TensorType, ...]:
         """The result types. Raises OpError, or states obligations through `check`."""
@@ -185,9 +201,9 @@ class Op:
         """`saves` for these operands."""
         return self.saves
 
-    def noted(self, *xs: Any) -> Size:
-        """How many elements a `mask` or `index` that is saved has."""
-        return xs[0].elements
+    def notes(self, xs: Sequence[Any], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """What its backward pass reads besides operands and results. Sizes are numbers here."""
+        return ()
 
     def is_view(self, *xs: Any) -> bool:
         """Whether the results share the memory of the first operand: nothing is moved."""

@@ -151,7 +151,7 @@ class Gather(Op):
 
     name: ClassVar[str] = "gather"
     operands: ClassVar[str] = "x index"
-    saves: ClassVar[str] = "index"
+    saves: ClassVar[str] = "operands"
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, M, C=4], s: [B, M] -> gather(x, argsort(s, M), M)",
         "x: [B, C=4, N], s: [B, N] -> gather(x, argsort(s, N)[N=0], N)",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import ZERO, Check, Code, Init, Op, Reach, Weight, arg
+from archc.ops.base import ZERO, Check, Code, Init, Note, Op, Reach, Weight, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
 from archc.ops.emission import call, each, fold, options
-from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, slide_axes, slides, taps
+from archc.ops.slides import Slide, bordered, count_steps, frame, padded_same, pads, slide_axes, slides, taps
 from archc.records import dataclass
 from archc.sizes import Size
 
@@ -106,6 +106,12 @@ class Conv(Op):
             ("dilation", [w.dilation for w in given], 1),
             ("groups", self.groups, 1),
         )
+
+    def saved(self, x: TensorType) -> str:
+        return self.saves if all(slide.pad is not None for slide in self._slides) else ""
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        return bordered(xs[0], self._slides)
 
     def module(self, code: Code, x: TensorType) -> str:
         kernel = each(code, [w.kernel for w in self._slides])

@@ -31,6 +31,7 @@ class Convolve(Op):
     name: ClassVar[str] = "convolve"
     cost_class: ClassVar[str] = "conv"
     operands: ClassVar[str] = "x w"
+    saves: ClassVar[str] = "x:w w:x"
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W], w: [B, out=3, C=4, kh=3, kw=2] -> convolve(x, w)",
         "x: [B, C=4, H, W], w: [B, out=6, C=2, kh=3, kw=3] -> convolve(x, w, stride=[1, 2], pad=1, groups=2)",

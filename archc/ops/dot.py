@@ -30,6 +30,7 @@ class Dot(Op):
 
     name: ClassVar[str] = "dot"
     operands: ClassVar[str] = "a b"
+    saves: ClassVar[str] = "a:b b:a"
     cost_class: ClassVar[str] = "contraction"
     examples: ClassVar[tuple[str, ...]] = (
         "q: [B, heads=2, N, C=4], k: [B, heads=2, M, C=4] -> dot(q, k, C)",

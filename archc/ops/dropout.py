@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Const
 from archc.ir.types import TensorType
-from archc.ops.base import ZERO, Check, Code, Op, OpError, arg, need
+from archc.ops.base import ZERO, Check, Code, Note, Op, OpError, arg, need
 from archc.ops.checks import floating, real
 from archc.ops.emission import call, fold_tail
 from archc.records import dataclass
@@ -28,7 +29,8 @@ class Dropout(Op):
     """
 
     name: ClassVar[str] = "dropout"
-    saves: ClassVar[str] = "mask"
+    saves: ClassVar[str] = ""
+    idle: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> dropout(x, 0.1)",
         "x: [B, C=4, H, W] -> dropout(x, 0.1, whole=B)",
@@ -51,8 +53,15 @@ class Dropout(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ZERO
 
-    def saved(self, x: TensorType) -> str:
-        return "" if self._absent or self.whole == "B" else self.saves
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """The noise by which it multiplies."""
+        (x,) = xs
+        if self._absent:
+            return ()
+        if self.whole is None:
+            return (Note("float", x.elements),)
+        drawn = {"B", self.whole}
+        return (Note("float", prod((axis.size for axis in x.axes if axis.name in drawn), start=Size.of(1))),)
 
     def is_view(self, x: TensorType) -> bool:
         return self._absent
@@ -87,7 +96,7 @@ class StopGradient(Op):
     """The operand, through which no gradient flows."""
 
     name: ClassVar[str] = "stop_gradient"
-    saves: ClassVar[str] = ""
+    differentiable: ClassVar[bool] = False
     examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> stop_gradient(x)",)
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar, const
 from archc.ir.types import Axis, TensorType
-from archc.ops.base import Check, Code, Init, Op, OpError, Reach, Weight, arg
+from archc.ops.base import Check, Code, Init, Note, Op, OpError, Reach, Weight, arg
 from archc.ops.checks import distinct, divides, fixed, floating, real
 from archc.ops.emission import bound, call, fold, fold_tail, options, tuple_of
 from archc.records import dataclass
@@ -103,6 +104,10 @@ class BatchNorm(Norm):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return xs[0].elements * 2
 
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """Mean and deviation of each channel."""
+        return (Note("float", xs[0][self.axis].size * 2),)
+
     def module(self, code: Code, x: TensorType) -> str:
         # More axes than BatchNorm3d takes are merged behind the channels.
         kind = {2: 1, 3: 1, 4: 2, 5: 3}.get(len(x.axes), 1)
@@ -185,6 +190,14 @@ class LayerNorm(Norm):
     def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
         return None if axis in self.axis else Reach(axis)
 
+    def rows(self, x: TensorType) -> Size:
+        """How many statistics of a kind there are."""
+        return prod((axis.size for axis in x.axes if axis.name not in self.axis), start=Size.of(1))
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """Mean and deviation of each row."""
+        return (Note("float", self.rows(xs[0]) * 2),)
+
     def _shape(self, code: Code, x: TensorType) -> list[str]:
         return [code.number(axis.dim) for axis in self.widths(x)]
 
@@ -229,6 +242,10 @@ class RmsNorm(LayerNorm):
 
     def weights(self, x: TensorType) -> tuple[Weight, ...]:
         return (Weight("weight", self.widths(x), ONES),)
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """What is multiplied by the weight, and the deviation of each row: torch composes it of simple operations."""
+        return (Note("float", xs[0].elements), Note("float", self.rows(xs[0])))
 
     def reference(self, run: Run, x: Named) -> Named:
         data = x.last(*self.axis)
@@ -281,6 +298,12 @@ class GroupNorm(Norm):
 
     def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
         return None  # the statistics are those of all positions
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """Mean and deviation of each group."""
+        (x,) = xs
+        ride = prod((x[name].size for name in self._ride(x, x.names)), start=Size.of(1))
+        return (Note("float", ride * (2 * self.groups.value)),)
 
     def _ride(self, x: TensorType, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name != self.axis and not x[name].is_position)

@@ -80,6 +80,9 @@ class Pad(Layout):
             dims[name] = dim + before + behind
         return (x.resized(**dims),)
 
+    def saved(self, x: TensorType) -> str:
+        return "operands" if self.mode.value in ("reflect", "replicate") else ""
+
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         if axis not in self.amounts:
             return Reach(axis)

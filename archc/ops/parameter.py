@@ -31,6 +31,9 @@ class Parameter(Op):
     def flops(self, xs: Sequence[Any], ys: Sequence[TensorType]) -> Size:
         return ZERO
 
+    def is_view(self, *xs: Any) -> bool:
+        return True
+
     def torch(self, code: Code) -> Operand:
         return Operand(code.weight(self.name_), self.type_, self.type_.names)
 

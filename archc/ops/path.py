@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, Reach, arg
+from archc.ops.base import Check, Code, Note, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
 from archc.records import dataclass
 from archc.sizes import Size
@@ -32,7 +33,6 @@ class Recur(Op):
 
     name: ClassVar[str] = "recur"
     operands: ClassVar[str] = "decay update"
-    saves: ClassVar[str] = "decay result"
     examples: ClassVar[tuple[str, ...]] = (
         "d: [B, C=3, H, W], u: [B, C=3, H, W, e=2] -> recur(exp(-abs(d)), u, raster(H, W))",
         "d: [B, C=3, H, W], u: [B, C=3, H, W] -> recur(exp(-abs(d)), u, -raster(W, H))",
@@ -83,6 +83,29 @@ class Recur(Op):
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         moved = {name for path in unfold(self.along) for name in path.over}
         return None if axis in moved else Reach(axis)
+
+    def _copied(self, path: Path, decay: TensorType, update: TensorType) -> Size | None:
+        """How many elements of the decay are copied into the order of a path, None where it is read as it lies."""
+        some = [name for name in path.over if name in decay]
+        lies = direct(path) and tuple(name for name in update.names if name in path.over) == path.over
+        if not some or (lies and len(some) == len(path.over)):
+            return None
+        missing = (update[name].size for name in path.over if name not in decay)
+        return prod(missing, start=decay.without(WAY).elements)
+
+    def saved(self, decay: TensorType, update: TensorType) -> str:
+        paths = unfold(self.along)
+        words = ["decay"] if any(self._copied(path, decay, update) is None for path in paths) else []
+        return " ".join([*words, "result"] if not self.several and direct(paths[0]) else words)
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """Decay and states in the order of each path, where they are copies."""
+        paths = unfold(self.along)
+        copies = [self._copied(path, *xs) for path in paths]
+        found = [Note("float", copy) for copy in copies if copy is not None]
+        if self.several or not direct(paths[0]):
+            found.append(Note("float", ys[0].elements))
+        return tuple(found)
 
     # ---- PyTorch
 
@@ -138,6 +161,11 @@ class Recur(Op):
                 states[here] = state
         data = run.torch.stack([states[position] for position in positions], -1)
         return run.named(data.reshape(u.shape), (*rest, *path.over))
+
+
+def direct(path: Path) -> bool:
+    """Whether a path runs along its axes as they are, forwards or backwards."""
+    return path.plain or (isinstance(path, Reverse) and path.path.plain)
 
 
 def _way(x: Operand, number: int) -> Operand:

@@ -115,7 +115,6 @@ class Clamp(Pointwise):
     """Each element, but at least `min` and at most `max`; one of them may be left out."""
 
     name: ClassVar[str] = "clamp"
-    saves: ClassVar[str] = "mask"
     real: ClassVar[bool] = False
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4] -> clamp(x, -0.5, 0.5)",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, const
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, Op, OpError, Reach, arg
+from archc.ops.base import Check, Code, Note, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
 from archc.ops.emission import call, each, fold, options
-from archc.ops.slides import Slide, count_steps, frame, padded_same, pads, slide_axes, slides, taps
+from archc.ops.slides import Slide, bordered, count_steps, frame, padded_same, pads, slide_axes, slides, taps
 from archc.records import dataclass
 from archc.sizes import Size
 
@@ -59,6 +59,12 @@ class Pool(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements * math.prod(slide.kernel.value for slide in self.slides())
 
+    def saved(self, *xs: TensorType) -> str:
+        return self.saves if all(slide.pad is not None for slide in self.slides()) else ""
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        return bordered(xs[0], self.slides())
+
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]
     ) -> Reach | None:
@@ -99,7 +105,6 @@ class MaxPool(Pool):
     name: ClassVar[str] = "max_pool"
     function: ClassVar[str] = "max_pool"
     fill: ClassVar[str] = 'value=float("-inf")'
-    saves: ClassVar[str] = "index"
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> max_pool(x, 3, stride=2, pad=1)",
         "x: [B, N, C=4] -> max_pool(x, 3, stride=2, ceil=true)",
@@ -124,6 +129,10 @@ class MaxPool(Pool):
             self.dilation,
             const(0) if self.pad is None else self.pad,
         )
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """Where the greatest elements stood."""
+        return (*super().notes(xs, ys), Note("int", ys[0].elements))
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         floating(x, "`max_pool`")
@@ -186,7 +195,6 @@ class AvgPool(Pool):
     name: ClassVar[str] = "avg_pool"
     function: ClassVar[str] = "avg_pool"
     fill: ClassVar[str] = ""
-    saves: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> avg_pool(x, 3, stride=2, pad=1)",
         "x: [B, C=4, H, W] -> avg_pool(x, 3, stride=2, pad=1, count_pad=true, ceil=true)",

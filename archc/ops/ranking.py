@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import size_of
 from archc.ir.types import Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
+from archc.ops.base import Check, Code, Note, Op, OpError, Reach, arg, need
 from archc.ops.checks import numeric, result_type
 from archc.ops.move import integer
 from archc.ops.split import several
@@ -44,7 +44,6 @@ class TopK(Op):
     """The k greatest values along an axis, greatest first, and their places; ties by the lowest place."""
 
     name: ClassVar[str] = "top_k"
-    saves: ClassVar[str] = "index"
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, N, C=4] -> top_k(x, 2, C)",
         "x: [B, C=4, N] -> top_k(x, 3, N)",
@@ -68,6 +67,10 @@ class TopK(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
 
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """The places of all elements in order, of which it gives the first k."""
+        return (Note("int", xs[0].elements),)
+
     def torch(self, code: Code, x: Operand) -> tuple[Operand, ...]:
         x = x.merged(code)
         y = result_type(self, x)
@@ -86,7 +89,7 @@ class ArgSort(Op):
     """The places along an axis in rising order of their values; of equals the lowest place comes first."""
 
     name: ClassVar[str] = "argsort"
-    saves: ClassVar[str] = ""
+    saves: ClassVar[str] = "result"
     examples: ClassVar[tuple[str, ...]] = ("x: [B, N, C=4] -> argsort(x, N)", "x: [B, C=4] -> argsort(-x, C)")
     axis: Any = arg("axis", "C")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
+from archc.ops.base import ZERO, Check, Code, Note, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, numbered_alike, numeric, result_type
 from archc.records import dataclass
 from archc.sizes import Size
@@ -93,12 +94,22 @@ class Over:
         """The tensors that the region itself carries; they arrive behind the operands."""
         return self.over.tensors
 
+    def gathered(self, keys: TensorType, at: Places) -> Size:
+        """How many elements the keys or values have as the region gathers them."""
+        rest = (axis.size for axis in keys.axes if not axis.is_position)
+        return prod(rest, start=self.over.gathered(at))
+
     def work(self) -> str:
         """Queries that share their keys make a matrix product, which counting tools see; others do not."""
         return "contraction" if self.over.shares else "region"
 
     def places(self, q: Sequence[Axis], k: Sequence[Axis], extra: Sequence[Any]) -> Places:
         return Places(tuple(q), tuple(k), tuple(extra))
+
+
+def alone(a: TensorType, b: TensorType) -> Size:
+    """How often `b` is repeated along axes that only `a` has."""
+    return prod((a[name].size for name in riding(a, TAP, "C") if name not in b), start=Size.of(1))
 
 
 @dataclass(frozen=True)
@@ -121,12 +132,15 @@ class Correlate(Over, Op):
     )
     over: Any = arg("region")
 
+    def _at(self, q: TensorType, k: TensorType, *extra: Any) -> Places:
+        return self.places(q.positions, k.positions, extra)
+
     def infer(self, check: Check, q: TensorType, k: TensorType, *extra: TensorType) -> tuple[TensorType, ...]:
         for x, what in ((q, "the query of `correlate`"), (k, "the key of `correlate`")):
             floating(x, "`correlate`")
             need(x, "C", what)
             no_taps(x, what)
-        at = self.places(q.positions, k.positions, extra)
+        at = self._at(q, k, *extra)
         share(check, q, k, ("C", *riding(q, "C")), "correlate")
         self.over.check(check, at)
         new = (k[name] for name in riding(k, "C") if name not in q)
@@ -138,6 +152,20 @@ class Correlate(Over, Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
+
+    def saved(self, q: TensorType, k: TensorType, *extra: TensorType) -> str:
+        return "" if self.over.copies else "q:k k:q"
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """The queries and keys as the region gathers them."""
+        if not self.over.copies:
+            return ()
+        q, k = xs[:2]
+        parts = len(self.over.parts)
+        return (
+            Note("float", q.elements * alone(k, q) * parts, "k"),
+            Note("float", self.gathered(k, self._at(*xs)) * alone(q, k), "q"),
+        )
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         return (
@@ -215,6 +243,18 @@ class Aggregate(Over, Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
+
+    def saved(self, w: TensorType, v: TensorType, *extra: TensorType) -> str:
+        weights = "" if all(part.gaps for part in self.over.parts) else "w:v"
+        return weights if self.over.copies else f"{weights} v:w"
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        """The values as the region gathers them, and the weights with zeros where there is no tap."""
+        w, v = xs[:2]
+        at = self._at(w, v, xs[2:])
+        blanked = prod((axis.size for axis in w.axes if axis.name != TAP), start=self.over.blanked(at))
+        values = self.gathered(v, at) * alone(w, v) if self.over.copies else ZERO
+        return Note("float", values, "w"), Note("float", blanked, "v")
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         return Reach(axis) if operand == 0 else reach_of(self.over, self._at(xs[0], xs[1], xs[2:]), axis)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.ir.sym import Apply, Const, Scalar, Sym, apply, const
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, OpError, Reach, need, per_axis
+from archc.ops.base import Check, Code, Note, OpError, Reach, need, per_axis
 from archc.ops.checks import distinct, optional, shown, whole
 from archc.ops.emission import call, tuple_of
 from archc.records import dataclass
@@ -168,6 +168,15 @@ def padded_same(code: Code, x: str, given: Sequence[Slide], fill: str = "") -> s
         rows.append([w.dilation for w in given])
     texts = [tuple_of([code.number(value) for value in row]) for row in rows]
     return call(code.helper("pad_same"), x, texts, [fill] if fill else [])
+
+
+def bordered(x: TensorType, given: Sequence[Slide]) -> tuple[Note, ...]:
+    """What is read in place of `x` where "tf" padding makes a copy with a border. Sizes are numbers here."""
+    if all(slide.pad is not None for slide in given):
+        return ()
+    sizes = {slide.axis: x[slide.axis].size.constant or 0 for slide in given}
+    wide = {slide.axis: sizes[slide.axis] + sum(slide.margins(sizes[slide.axis])) for slide in given}
+    return (Note(x.dtype, x.resized(**wide).elements),)
 
 
 ZERO_PAD = const(0)

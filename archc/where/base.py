@@ -87,6 +87,24 @@ class Region:
         """K, the number of taps of a query."""
         raise NotImplementedError
 
+    @property
+    def copies(self) -> bool:
+        """Whether keys are gathered into a new tensor."""
+        return True
+
+    @property
+    def parts(self) -> tuple[Region, ...]:
+        """The regions that it is written as the sum of."""
+        return (self,)
+
+    def gathered(self, at: Places) -> Size:
+        """How many positions the gathered keys have: those of each query, or of each group of queries."""
+        return math.prod((axis.size for axis in at.q), start=self.taps(at))
+
+    def blanked(self, at: Places) -> Size:
+        """How many taps of a query have their weight set to 0 where there is no key."""
+        return self.taps(at) if self.gaps else Size.of(0)
+
     def numbered(self, at: Places) -> tuple[str, ...]:
         """The position axes in the order in which the taps run along them, the slowest first."""
         return self.axes(at.names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,6 +35,13 @@ class Blocks(Local):
     def ragged(self) -> bool:
         """Whether the last block of an axis may hang over the edge of the map."""
         return False
+
+    def gathered(self, at: Places) -> Size:
+        ride, moved = self._split(at)
+        total = math.prod((axis.size for axis in at.q if axis.name in ride), start=self.taps(at))
+        for name, block in zip(moved, self.cut(len(moved)), strict=True):
+            total = total * next(axis.size for axis in at.q if axis.name == name).ceil_div(fixed(block))
+        return total
 
     def reach(self, at: Places, axis: str) -> Reach | None:
         moved = self.axes(at.names)

@@ -68,6 +68,18 @@ class Union(Region):
         for part, here in self._parts(at):
             part.check(check, here)
 
+    @property
+    def parts(self) -> tuple[Region, ...]:
+        return self.left.parts + self.right.parts
+
+    def blanked(self, at: Places) -> Size:
+        left, right = (part.blanked(here) for part, here in self._parts(at))
+        return left + right
+
+    def gathered(self, at: Places) -> Size:
+        left, right = (part.gathered(here) for part, here in self._parts(at))
+        return left + right
+
     def taps(self, at: Places) -> Size:
         left, right = (part.taps(here) for part, here in self._parts(at))
         return left + right
@@ -193,6 +205,9 @@ class Difference(Region):
             )
         self.left.check(check, at)
         self.right.check(check, at)
+
+    def gathered(self, at: Places) -> Size:
+        return self.left.gathered(at)
 
     def taps(self, at: Places) -> Size:
         return self.left.taps(at)

@@ -54,6 +54,9 @@ class Span(Local):
         ride = self._ride(at)
         return tuple(axis.name for axis in at.k if axis.name not in ride)
 
+    def gathered(self, at: Places) -> Size:
+        return math.prod((axis.size for axis in at.k), start=Size.of(1))
+
     def numbered(self, at: Places) -> tuple[str, ...]:
         return self._spanned(at)
 
@@ -148,6 +151,10 @@ class Everywhere(Span):
     name: ClassVar[str] = "everywhere"
     local: ClassVar[bool] = False
     on: Any = arg("axes", None)
+
+    @property
+    def copies(self) -> bool:
+        return self.on is not None
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,13 @@ class Restricted(Region):
     def taps(self, at: Places) -> Size:
         return self.region.taps(self._inner(at))
 
+    @property
+    def copies(self) -> bool:
+        return self.region.copies
+
+    def gathered(self, at: Places) -> Size:
+        return self.region.gathered(self._inner(at))
+
     def numbered(self, at: Places) -> tuple[str, ...]:
         return self.region.numbered(self._inner(at))
 

@@ -67,6 +67,9 @@ class Shifted(Region):
     def taps(self, at: Places) -> Size:
         return self.region.taps(at)
 
+    def gathered(self, at: Places) -> Size:
+        return self.region.gathered(at)
+
     def numbered(self, at: Places) -> tuple[str, ...]:
         return self.region.numbered(at)
 
