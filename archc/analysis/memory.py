@@ -65,9 +65,7 @@ class Memory:
         self._plans: dict[tuple[int, bool, tuple[bool, ...]], tuple[Template, Plan]] = {}
         self._peaks: dict[int, tuple[int, int]] = {}
 
-    def plan(
-        self, template: Template, needs: Sequence[bool] | None = None, training: bool = True
-    ) -> Plan:
+    def plan(self, template: Template, needs: Sequence[bool] | None = None, training: bool = True) -> Plan:
         """`needs` says of each input whether it needs a gradient; left out, all do."""
         needs = tuple(needs) if needs is not None else (True,) * len(template.inputs)
         key = (id(template), training, needs)
@@ -108,9 +106,7 @@ class Memory:
                     wanted[value.uid] = need
                 escaped = frozenset(places[place] for place in plan.saved if place in places)
                 hidden = sum(plan.bytes[place] for place in plan.saved if place not in places)
-                event = Event(
-                    reads, tuple(range(first, len(sizes))), escaped, plan.inside + hidden, 0, call.template
-                )
+                event = Event(reads, tuple(range(first, len(sizes))), escaped, plan.inside + hidden, 0, call.template)
             events.append(event)
             saved |= event.saves
             inside += event.noted

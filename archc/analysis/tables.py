@@ -184,11 +184,14 @@ def notes(cost: Cost) -> list[str]:
     return [
         f"Convention {cost.convention.name}: {cost.convention.text}.",
         f"FLOPs besides multiply-adds: {weights}.",
-        "Rows give one copy, % all copies. kept: what autograd saves of the graph's operations, each tensor "
-        "once, weights left out. peak: tensors alive at once, inputs included, each freed after its last "
-        "use; views cost nothing. moved: every operation reads its operands and weights and writes its "
-        "result once. sees: positions of the first input along each axis, edges not cut off, `<=` where only "
-        "a bound is known.",
+        "Rows give one copy, % all copies. kept: what autograd saves where the inputs need no gradient, each "
+        "tensor once: operands and results that a backward pass reads, statistics of norms, masks, places, "
+        "and what regions and paths gather; weights left out. peak: tensors of the graph alive at once in "
+        "inference, inputs included, each freed after its last use, arguments when their call returns; with "
+        "them what an operation makes beside its result; views cost nothing. A module may hold more for a "
+        "moment, where a name or a copy in another layout outlives this. moved: every operation reads its "
+        "operands and weights and writes its result once. sees: positions of the first input along each "
+        "axis, edges not cut off, `<=` where only a bound is known.",
         "The roofline is a bound from data-sheet rates, not a prediction.",
     ]
 

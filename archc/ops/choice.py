@@ -175,6 +175,10 @@ class Gather(Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
 
+    def saved(self, x: TensorType, index: TensorType) -> str:
+        # Without an axis in common it is a look-up, which reads the index alone; `torch.gather` keeps both.
+        return self.saves if any(name in index and name != self.axis for name in x.names) else "index"
+
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         return None if axis == self.axis and operand == 0 else Reach(axis)
 

@@ -94,6 +94,10 @@ class Over:
         """The tensors that the region itself carries; they arrive behind the operands."""
         return self.over.tensors
 
+    def copied(self, repeats: Size) -> bool:
+        """Whether a tensor is copied for the product: gathered, or repeated along axes that the other one has."""
+        return self.over.copies or repeats.constant != 1
+
     def gathered(self, keys: TensorType, at: Places) -> Size:
         """How many elements the keys or values have as the region gathers them."""
         rest = (axis.size for axis in keys.axes if not axis.is_position)
@@ -154,18 +158,15 @@ class Correlate(Over, Op):
         return Size.of(0)
 
     def saved(self, q: TensorType, k: TensorType, *extra: TensorType) -> str:
-        return "" if self.over.copies else "q:k k:q"
+        return " ".join(word for word, lone in (("q:k", alone(k, q)), ("k:q", alone(q, k))) if not self.copied(lone))
 
     def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
         """The queries and keys as the region gathers them."""
-        if not self.over.copies:
-            return ()
         q, k = xs[:2]
-        parts = len(self.over.parts)
-        return (
-            Note("float", q.elements * alone(k, q) * parts, "k"),
-            Note("float", self.gathered(k, self._at(*xs)) * alone(q, k), "q"),
-        )
+        many, more = alone(k, q), alone(q, k)
+        queries = q.elements * many * len(self.over.parts) if self.copied(many) else ZERO
+        keys = self.gathered(k, self._at(*xs)) * more if self.copied(more) else ZERO
+        return Note("float", queries, "k"), Note("float", keys, "q")
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         return (
@@ -244,17 +245,24 @@ class Aggregate(Over, Op):
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
 
+    def _repeats(self, w: TensorType, v: TensorType, extra: Sequence[Any]) -> Size:
+        """How often the weights are repeated along axes of the queries and values that they lack."""
+        axes = placed(v, self._at(w, v, extra))
+        return prod((axis.size for axis in axes if axis.name not in w and axis.name != "C"), start=Size.of(1))
+
     def saved(self, w: TensorType, v: TensorType, *extra: TensorType) -> str:
-        weights = "" if all(part.gaps for part in self.over.parts) else "w:v"
-        return weights if self.over.copies else f"{weights} v:w"
+        blank = all(part.gaps for part in self.over.parts)
+        weights = "" if blank or self._repeats(w, v, extra).constant != 1 else "w:v "
+        return weights + ("" if self.copied(alone(w, v)) else "v:w")
 
     def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
         """The values as the region gathers them, and the weights with zeros where there is no tap."""
         w, v = xs[:2]
-        at = self._at(w, v, xs[2:])
+        at, many, more = self._at(w, v, xs[2:]), self._repeats(w, v, xs[2:]), alone(w, v)
         blanked = prod((axis.size for axis in w.axes if axis.name != TAP), start=self.over.blanked(at))
-        values = self.gathered(v, at) * alone(w, v) if self.over.copies else ZERO
-        return Note("float", values, "w"), Note("float", blanked, "v")
+        values = self.gathered(v, at) * more if self.copied(more) else ZERO
+        weights = blanked if many.constant == 1 else w.elements * many
+        return Note("float", values, "w"), Note("float", weights, "v")
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         return Reach(axis) if operand == 0 else reach_of(self.over, self._at(xs[0], xs[1], xs[2:]), axis)

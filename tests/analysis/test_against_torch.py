@@ -1,4 +1,4 @@
-"""Figures held to torch: the module's parameters, torch's FLOP counter, the tensors that autograd saves."""
+"""Figures held to torch: the module's parameters and torch's FLOP counter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from archc.analysis.conventions import CONVENTIONS
@@ -45,24 +44,3 @@ def test_parameters_and_flops(case):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(*inputs)
     assert cost.under(CONVENTIONS["torch"]) == counter.get_total_flops()
-
-
-def test_what_autograd_saves(case):
-    program, net, inputs, sizes = case
-    if program.name == "ccnet_cca_r2":
-        pytest.skip("its regions have keys for each query, which the module gathers and the graph does not")
-    owned = {t.untyped_storage().data_ptr() for t in (*net.parameters(), *net.buffers())}
-    stores = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        store = tensor.untyped_storage()
-        if store.data_ptr() not in owned:
-            stores[store.data_ptr()] = store
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = net.train()(*inputs)
-    saved = sum(store.nbytes() for store in stores.values())
-    del result
-    # Statistics of norms and copies that torch makes on the way are no part of the graph.
-    assert count(program, sizes).figures.kept_bytes == pytest.approx(saved, rel=0.1)

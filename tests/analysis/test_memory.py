@@ -8,8 +8,11 @@ from test_cost import ADD, AT, conv, count, net
 from archc.analysis.memory import Memory
 from archc.analysis.setting import Setting
 from archc.ir.graph import Relabel
+from archc.ir.sym import const
 from archc.ops.arithmetic import OPERATORS
+from archc.ops.dropout import Dropout, StopGradient
 from archc.ops.pointwise import Gelu, Identity, Relu
+from archc.ops.pool import MaxPool
 
 MAP = tensor(B="B", C=8, H="H", W="W")
 BYTES = 4 * 8 * 32 * 32
@@ -45,17 +48,48 @@ def test_views_and_other_names_cost_nothing():
     assert figures(b, b.apply(Gelu(), y)).peak_bytes == 2 * BYTES
 
 
-def test_a_call_frees_what_the_caller_does_not_read_again():
+def test_a_call_holds_what_it_is_given():
     inner = Builder("inner", MAP)
     y = inner.apply(Gelu(), inner.apply(Gelu(), inner.apply(Gelu(), inner.inputs[0])))
     template = inner.template(y)
     outer = Builder("outer", MAP)
     x = outer.apply(Gelu(), outer.inputs[0])
     y = outer.call(template, x)
-    # The model's input, and two tensors at a time: `x` goes inside the call.
-    assert figures(outer, y).peak_bytes == 3 * BYTES
-    # Here `x` stays for the sum.
-    assert figures(outer, outer.apply(ADD(), x, y)).peak_bytes == 4 * BYTES
+    # The model's input, `x` until the call returns, and two tensors at a time.
+    assert figures(outer, y).peak_bytes == 4 * BYTES
+    # The call is over: `x` is free again.
+    z = outer.apply(Gelu(), outer.apply(Gelu(), y))
+    assert figures(outer, z).peak_bytes == 4 * BYTES
+
+
+def test_statistics_and_places_are_held_beside_the_result():
+    b = Builder("pool", MAP)
+    y = b.apply(MaxPool(kernel=const(2), on=("H", "W")), b.inputs[0])
+    # The input, a quarter of it, and as many places of 8 bytes.
+    assert figures(b, y).peak_bytes == BYTES + BYTES // 4 + BYTES // 2
+    z = b.apply(conv(8, 1), y, entry="a")
+    assert figures(b, z).peak_bytes == BYTES + BYTES // 4 + BYTES // 2
+
+
+def test_what_needs_no_gradient_is_not_kept():
+    b = Builder("train", MAP)
+    x = b.apply(Gelu(), b.inputs[0])
+    assert figures(b, x).kept_bytes == 0
+    y = b.apply(conv(8, 1), x, entry="a")  # saves x
+    z = b.apply(OPERATORS["*"](), b.inputs[0], y)  # saves the input alone: nobody asks for its gradient
+    assert figures(b, z).kept_bytes == 2 * BYTES
+    s = b.apply(StopGradient(), z)
+    assert figures(b, b.apply(Relu(), s)).kept_bytes == 2 * BYTES
+
+
+def test_dropout_holds_noise_in_training_and_nothing_in_inference():
+    b = Builder("drop", MAP)
+    y = b.apply(conv(8, 1), b.inputs[0], entry="a")
+    z = b.apply(Dropout(p=const(0.5)), y)
+    w = b.apply(conv(8, 1), z, entry="b")
+    # The input, the noise, and the product.
+    assert figures(b, w).kept_bytes == 3 * BYTES
+    assert figures(b, w).peak_bytes == 3 * BYTES
 
 
 def test_what_a_call_gives_back_is_not_freed():
