@@ -17,7 +17,7 @@ from archc.ir.program import Program
 from archc.locate import Spec, load_spec, only
 from archc.polynomials import SizeError
 from archc.records import dataclass
-from archc.sizing import choose, parse_sizes, refusal, shown_sizes
+from archc.sizing import choose, left_to_little, parse_sizes, refusal, shown_sizes
 from archc.weights.rules import compile_rules
 
 __all__ = [
@@ -88,7 +88,7 @@ def check(program: Program) -> Checked:
         cost = figures(program, contract)
     except ArchError:
         cost = None
-    findings = check_claims(program, contract, cost)
+    findings = [*left_to_little(contract), *check_claims(program, contract, cost)]
     try:
         compile_rules(program.rules)
     except ArchError as error:

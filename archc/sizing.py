@@ -9,6 +9,7 @@ from archc.contract import Contract, Obligation
 from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.ir.program import Program
 from archc.sizes import DivisorError
+from archc.source import Span
 from archc.syntax import tree
 
 USUAL = 224
@@ -122,6 +123,29 @@ def refusal(refused: Sequence[Obligation]) -> Diagnostic:
     return Diagnostic(first.code, f"{first.why}, and no input fits", first.span, never, related, _tried(first))
 
 
+def left_to_little(contract: Contract) -> list[Diagnostic]:
+    """E0332, a warning, for sizes that must agree and do so for the smallest inputs alone.
+
+    Where one of them is a number above 1, the spec says so itself: a table has as many rows as positions.
+    """
+    found: dict[Span | None, Diagnostic] = {}
+    for requirement in contract.requirements:
+        if requirement.kind not in ("maximum", "finite"):
+            continue
+        for o in requirement.reasons:
+            sides = (o.left.constant, o.right.constant)
+            if o.kind != "equal" or any(side is not None and side > 1 for side in sides):
+                continue
+            helps = (
+                ("axes of size 1 do not stretch: take the axis out, and it is broadcast by name",) if 1 in sides else ()
+            )
+            found.setdefault(o.span, Diagnostic(
+                "E0332", f"{o.why}, and they agree only where {requirement.statement}", o.span,
+                f"{o.left} and {o.right}", notes=_tried(o), helps=helps, severity="warning",
+            ))  # fmt: skip
+    return list(found.values())
+
+
 def _tried(o: Obligation) -> tuple[str, ...]:
     """Both sides of an equation at a usual size."""
     usual = dict.fromkeys(o.left.symbols | o.right.symbols, USUAL)
@@ -131,7 +155,8 @@ def _tried(o: Obligation) -> tuple[str, ...]:
         return ()
     if o.kind != "equal" or left == right:
         return ()
-    return (f"with an input of {USUAL}, {o.left} is {left} and {o.right} is {right}",)
+    sides = [f"{side} is {size}" for side, size in ((o.left, left), (o.right, right)) if side.constant is None]
+    return (f"with an input of {USUAL}, {' and '.join(sides)}",)
 
 
 def claimed(program: Program) -> dict[str, int]:

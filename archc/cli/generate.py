@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from archc import driver
-from archc.cli.terminal import note, say, unique
+from archc.cli.terminal import complain, note, say, unique
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.driver import Module
 from archc.output import guard, write_all
@@ -34,6 +34,7 @@ from archc.output import guard, write_all
 def compile_command(specs: Sequence[str], output: str, force: bool, only_check: bool) -> int:
     """Write a PyTorch module for every variant of SPEC."""
     modules = _modules(specs)
+    complain(unique(warning for module in modules for warning in module.checked.warnings))
     if output == "-":
         return _to_stdout(modules)
     places = _places(modules, output)

@@ -175,8 +175,11 @@ def _axis(a: Arg, tensors: list[Value], op: type[Op]) -> str:
         if getattr(op, "makes_axis", False):
             return a.axis
         first = tensors[0]
-        raise fail("E0302", f"the operand of `{op.name}` has no axis `{a.axis}`: it is {first.type}", a.span, "no such axis",
-                   helps=did_you_mean(a.axis, first.type.names))  # fmt: skip
+        helps = did_you_mean(a.axis, first.type.names)
+        if not helps:
+            helps = (f"its axes are {', '.join(first.type.names)}; `rename` gives an axis another name",)
+        message = f"the operand of `{op.name}` has no axis `{a.axis}`: it is {first.type}"
+        raise fail("E0302", message, a.span, "no such axis", helps=helps)
     known = f"axes are known by name: {', '.join(tensors[0].type.names)}" if tensors else "axes are known by name"
     raise fail("E0206", f"the name of an axis is needed here, and this is {kind_of(a.value)}", a.span, helps=(known,))
 
@@ -212,6 +215,8 @@ def _by_place(op: type[Op], a: Arg) -> tuple[str, ...]:
     """Help where an argument by place may stand one place too far behind."""
     if a.keyword is not None:
         return ()
+    if any(p.kind == "sizes" for p in parameters(op)):
+        return ("sizes are given by axis, as in `H=7, W=7`", f"signature: {signature(op)}")
     width = "the width of the input is read from the tensor and not given"
     return (*((width,) if any(p.name == "out" for p in parameters(op)) else ()), f"signature: {signature(op)}")
 

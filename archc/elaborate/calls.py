@@ -155,6 +155,10 @@ def _list_function(name: str, args: list[Arg], span: Span) -> Any:
     if not least <= len(args) <= most:
         wanted = "a list" if most == 1 else "lists"
         raise fail("E0205", f"`{name}` takes {wanted}, and {len(args)} were given", span)
+    if name == "len" and isinstance(args[0].value, Value):
+        axes = ", ".join(f"`x.{axis}`" for axis in args[0].value.type.names)
+        raise fail("E0208", f"`len` counts the items of a list, and this is {kind_of(args[0].value)}", args[0].span,
+                   helps=(f"its sizes are {axes}",))  # fmt: skip
     lists = [items_of(a.value, tree.Name("", span=a.span)) for a in args]
     match name:
         case "len":

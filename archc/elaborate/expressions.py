@@ -9,7 +9,7 @@ from archc.diagnostics import ArchError, Diagnostic, Label, fail
 from archc.elaborate import calls, operations
 from archc.elaborate.frame import Scope, taken_apart
 from archc.elaborate.habits import BASES, call_helps, foreign
-from archc.elaborate.reading import names_in
+from archc.elaborate.reading import assigned_names, names_in
 from archc.elaborate.scalars import (
     CONSTANTS,
     FUNCTIONS,
@@ -128,6 +128,11 @@ def lookup(name: tree.Name, scope: Scope) -> Any:
     if found is not None:
         return found
     known = [*scope.env, *scope.file.names, *OPERATIONS, *REGIONS, *PATHS, *FUNCTIONS, *CONSTANTS]
+    condition = _bound_under(name.name, scope.component.body, name.span.start) if scope.component is not None else None
+    if condition is not None:
+        raise fail("E0201", f"`{name.name}` has no value here", name.span, "read without one",
+                   related=(Label(condition.span, f"`{name.name}` gets one only in an arm of this"),),
+                   helps=("give it a value in both arms, or before the `if`",))  # fmt: skip
     raise fail(
         "E0201",
         f"nothing is called `{name.name}` here",
@@ -135,6 +140,22 @@ def lookup(name: tree.Name, scope: Scope) -> Any:
         "unknown name",
         helps=call_helps(name.name, known),
     )
+
+
+def _bound_under(name: str, body: tuple[tree.Statement, ...], before: int) -> tree.Expr | None:
+    """The condition of the last `if` above a place that binds a name in one of its arms."""
+    found = None
+    for statement in body:
+        if statement.span.start >= before:
+            break
+        match statement:
+            case tree.If(condition=condition, then=then, otherwise=otherwise):
+                found = condition if name in assigned_names((*then, *otherwise)) else found
+            case tree.Loop(body=inner):
+                found = _bound_under(name, inner, before) or found
+            case _:
+                pass
+    return found
 
 
 def find(name: str, scope: Scope) -> Any:
@@ -434,7 +455,13 @@ def bind_targets(targets: tuple[str, ...], item: Any, expr: tree.Node, scope: Sc
     else:
         parts = _items(item) or ()
         if len(parts) != len(targets):
-            raise fail("E0208", f"{len(targets)} names for an item of {len(parts) or 'no'} parts", expr.span)
+            at = (
+                expr.iterable.span if isinstance(expr, (tree.Loop, tree.Comprehension)) and expr.iterable else expr.span
+            )
+            what = f"each item is {kind_of(item)}" if not parts else f"each item has {len(parts)} parts"
+            helps = ("`enumerate(xs)` gives the number of each item too",) if not parts and len(targets) == 2 else ()
+            raise fail("E0208", f"{len(targets)} names, and {what}", at, f"for {', '.join(f'`{t}`' for t in targets)}",
+                       helps=helps)  # fmt: skip
     for name, part in zip(targets, parts, strict=True):
         scope.env[name] = part
 

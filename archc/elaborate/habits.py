@@ -90,6 +90,7 @@ CALLS: dict[str, str] = {
     "div": "`a / b`",
     "square": "`x ** 2`", "rsqrt": "`1 / sqrt(x)`", "clip": "`clamp(x, min, max)`", "norm": "`sqrt(sum(x ** 2, C))`",
     "normalize": "`x / sqrt(sum(x ** 2, C) + 1e-12)`", "std": "`sqrt(var(x, C))`",
+    "slidingwindow": "`neighborhood(7)`: a window of its own around each position",
     "gridsample": "`sample(x, at, xy)`",
     "unfold": "`look(x, neighborhood(3))`",
     "float": "`cast(x, float)`",

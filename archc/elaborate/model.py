@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import field, replace
 from typing import Any
 
-from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail, in_order
+from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail, in_order
 from archc.elaborate.arguments import Arg
 from archc.elaborate.assigning import bind_name
 from archc.elaborate.binding import Bound, check_kind, counted, declared_at, signature_of
@@ -68,7 +68,9 @@ class Model:
             self.session.least |= {s: 0 for s in self.session.symbols if s not in known}
         value = scope.frame.value(TensorType(statement.type.dtype, axes), statement.span, statement.name)
         if any(i.name == statement.name for i in self.inputs):
-            raise fail("E0405", f"the input `{statement.name}` is declared twice", statement.span)
+            first = next(i.value.span for i in self.inputs if i.name == statement.name)
+            raise fail("E0405", f"the input `{statement.name}` is declared twice", statement.span, "again",
+                       related=(Label(first, "first"),))  # fmt: skip
         self.inputs.append(Input(statement.name, value, statement.keyword, default))
         scope.env[statement.name] = value
         if statement.keyword == "state":
@@ -130,7 +132,9 @@ class Model:
             if not tensors:
                 raise fail("E0206", f"`{name}` is not a tensor", statement.span)
             if any(o.name == name and o.kind == statement.keyword for o in self.outputs):
-                raise fail("E0405", f"the output `{name}` is given twice", statement.span)
+                first = next(o.span for o in self.outputs if o.name == name)
+                raise fail("E0405", f"the output `{name}` is given twice", statement.span, "again",
+                           related=(Label(first, "first"),))  # fmt: skip
             if statement.keyword == "next":
                 self._set_next(name, part, statement, scope)
                 continue

@@ -146,6 +146,8 @@ def help_kind(value: Any, wanted: str, text: str) -> tuple[str, ...]:
         case float() if "int" in wanted or "whole" in wanted or "size" in wanted:
             shown = f"int({text.rpartition('=')[2].strip()})" if len(text) < 40 else "int(...)"
             return (f"`{shown}` cuts it to a whole number; `//` divides whole numbers into one",)
+        case Value() if "recipe" in wanted:
+            return ("a recipe is an operation or component without its tensor, as in `mixer=conv(C, 3)`",)
         case str() if "recipe" in wanted:
             return (f"write it without quotes: {raw}",)
         case str() if _is_number(raw):

@@ -33,9 +33,15 @@ def parse_side(text: str) -> list[Item]:
     while text[place:].strip():
         found = ITEM.match(text, place)
         if found is None:
+            rest = text[place:].strip()
+            named = (
+                f"a group has the name of its axis before it: `C={rest[: rest.find(')') + 1]}`; "
+                if rest[0] == "("
+                else ""
+            )
             raise refuse(
-                f"`{text[place:].strip()}` is not understood in a pattern",
-                help='a pattern lists axes and groups, as in "C=(heads C) -> heads C"',
+                f"`{rest}` is not understood in a pattern",
+                help=named + 'only axes that change are listed, by name: "C=(heads C) -> heads C"',
             )
         parts = None
         if found.group(2) is not None:

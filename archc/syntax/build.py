@@ -272,7 +272,13 @@ class _Builder:
             start = self.span(token).start + 1 + match.start()
             known = 'the escapes are `\\n`, `\\t`, `\\"` and `\\\\`'
             span = Span(self.source, start, start + 2)
-            self.found.append(Diagnostic("E0101", f"unknown escape `\\{char}`", span, notes=(known,)))
+            line = self.source.line(span.line)
+            helps = (
+                ("in the rules of weights `*` is text without a dot, `**` any text, `{i}` a number",)
+                if "->" in line
+                else ()
+            )
+            self.found.append(Diagnostic("E0101", f"unknown escape `\\{char}`", span, notes=(known,), helps=helps))
             return char
 
         return re.sub(r"\\(.)", replace, str(token)[1:-1])

@@ -190,6 +190,16 @@ def _foreign(place: Place) -> Finding | None:
     return None
 
 
+def _fact_outside(place: Place) -> Finding | None:
+    words = [*place.before, place.word]
+    if not place.at_top or words[0].text not in ("claim", "matches", "weights", "init") or len(words) != 2:
+        return None
+    if place.word.text in ("=", ":", ".", "("):
+        return None
+    helps = (f"write it in the braces of a variant: `net_s = net() {{ {words[0].text} ... }}`",)
+    return Finding(f"a `{words[0].text}` belongs to a variant or a model", helps, words[0], "it stands alone here")
+
+
 def _foreign_comment(place: Place) -> Finding | None:
     if place.before or place.word.text not in ("//", "/"):
         return None
@@ -384,6 +394,7 @@ def _shadowing_word(place: Place) -> Finding | None:
 
 _RULES: tuple[Callable[[Place], Finding | None], ...] = (
     _foreign,
+    _fact_outside,
     _foreign_comment,
     _label_after_loop,
     _leading_operator,
