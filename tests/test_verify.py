@@ -12,6 +12,7 @@ from written import from_text, shipped
 from archc import blockwise
 from archc import verify as verification
 from archc.backend.module import emitted_classes
+from archc.cli.verify import judged
 from archc.trials import distance, loaded
 from archc.verify import Report, choose_sizes, macs, verify, verify_program
 
@@ -155,6 +156,8 @@ def test_an_answer_that_is_off_fails(recorded: tuple) -> None:
     wrong = text.replace("range(self.recurrence)", "range(self.recurrence + 1)")
     report = verify(program, wrong, sizes=[])
     assert not report.ok and report.answers[0].worst > 0.01
+    [found] = [d for d in judged(report, shipped("ccnet_cca_r2")) if d.code == "E0632"]
+    assert found.span is not None and found.span.text.startswith("matches")
     assert verify(program, text, sizes=[], answers=False).ok is False, "nothing was run"
 
 
