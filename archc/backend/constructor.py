@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +187,19 @@ class Constructor:
             )
         return f"{made.name}({', '.join(given)})"
 
+    def _units(self, items: Sequence[OpEntry | ChildEntry]) -> list[str]:
+        """The constructor calls of a list; copies, which say the same of their arguments, are written once."""
+        known: dict[Any, str] = {}
+        texts = []
+        for item in items:
+            key = (id(item),)
+            if isinstance(item, ChildEntry):
+                key = (id(item.template), *(id(value.sym) for _, value in item.args))
+            if key not in known:
+                known[key] = self.unit(item)
+            texts.append(known[key])
+        return texts
+
     def list(self, entry: ListEntry) -> list[Line]:
         name = attribute_name(entry.name)
         loop = next((s for s in _loops(self.owner.template.body) if _loop_of(s, entry.name)), None)
@@ -196,7 +209,7 @@ class Constructor:
         targets = set(loop.targets)
         saved_used = dict(self.used)
         self.scopes.append(targets)
-        texts = [self.unit(item) for item in entry.items]
+        texts = self._units(entry.items)
         self.scopes.pop()
         rolled = len(set(texts)) == 1
         phis = [p for p in loop.phis]

@@ -111,7 +111,7 @@ class LoopWriter:
         if loop.iterable is None and loop.keyword not in ("repeat", "loop"):
             return False
         shapes = []
-        for turn in loop.turns:
+        for turn in {id(turn.template): turn for turn in loop.turns}.values():
             owner = self._turn_class(turn)
             kinds = tuple(len(v.type.axes) for v in turn.template.inputs), len(turn.outputs)
             body = None if owner is not None else _shape_of(turn.template, self.owner.classes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from archc.backend.evaluator import BUILTINS, Bound, Dotted, Evaluator, Function, RereadError, Unread
@@ -18,6 +20,44 @@ class Class:
     node: ast.ClassDef
     methods: dict[str, ast.FunctionDef]
     constants: dict[str, Any]
+
+    @cached_property
+    def kept(self) -> dict[str, str]:
+        """Parameters of the constructor that it does nothing with but keep, by the attributes that hold them."""
+        init = self.methods.get("__init__")
+        if init is None:
+            return {}
+        names, found = Counter[str](), dict[str, str]()
+        for node in ast.walk(init):
+            match node:
+                case ast.Name(id="self", ctx=ast.Store()):
+                    return {}
+                case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                    names[name] += 1
+        for statement in init.body:
+            match statement:
+                case ast.Assign(
+                    targets=[ast.Attribute(value=ast.Name(id="self"), attr=attribute)], value=ast.Name(id=name)
+                ):
+                    # Declared, assigned and kept: where one word serves for both, it is there once more.
+                    if names[name] == (3 if name == attribute else 2) and names[attribute] in (1, 3):
+                        found[name] = attribute
+        first, *others = [x.arg for x in init.args.args] or [""]
+        return {name: attribute for name, attribute in found.items() if first == "self" and name in others}
+
+    def sorted_out(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+        """The numbers and strings that are only kept, by attribute, and all arguments with their kinds in place of them."""
+        init = self.methods.get("__init__")
+        names = [x.arg for x in init.args.args[1:]] if init is not None else []
+        given = [*zip([*names, *[""] * len(args)], args, strict=False), *keywords.items()]
+        kept, others = {}, []
+        for name, value in given:
+            if name in self.kept and isinstance(value, (int, float, str)):
+                kept[self.kept[name]] = value
+                others.append((name, "kept", type(value).__name__))
+            else:
+                others.append((name, value))
+        return kept, others
 
 
 # With one of these of its own, a class would register otherwise than nn.Module does.
@@ -99,9 +139,10 @@ class Modules(Evaluator):
 
     def _construct(self, cls: Class, args: Sequence[Any], keywords: Mapping[str, Any]) -> Module:
         """A module of a class of the file; equal arguments make equal modules, which are evaluated once."""
-        key = _key((cls.node.name, list(args), dict(keywords)))
+        kept, others = cls.sorted_out(args, keywords)
+        key = _key((cls.node.name, others))
         if key is not None and key in self.made:
-            return Module(self.made[key])
+            return Module(self.made[key].keeping(kept))
         made = Module(Body(cls.node.name, attributes=dict(cls.constants)), ready=False)
         if "__init__" not in cls.methods:
             made.ready = True
@@ -110,7 +151,7 @@ class Modules(Evaluator):
         if not made.ready:
             raise RereadError("the constructor never calls super().__init__()", cls.node.lineno)
         made.body.sealed = True
-        if key is not None and key == _key((cls.node.name, list(args), dict(keywords))):
+        if key is not None and key == _key((cls.node.name, cls.sorted_out(args, keywords)[1])):
             self.made[key] = made.body
         return made
 

@@ -37,6 +37,13 @@ class Body:
     flat: list[tuple[str, str, Shape]] | None = None
     sealed: bool = False  # its constructor is done
 
+    def keeping(self, attributes: dict[str, Any]) -> Body:
+        """The same body with other attributes."""
+        if all(self.attributes[name] == value for name, value in attributes.items()):
+            return self
+        kept = {**self.attributes, **attributes}
+        return Body(self.kind, self.parameters, self.buffers, self.children, kept, self.rows(), self.sealed)
+
     def rows(self) -> list[tuple[str, str, Shape]]:
         """(name, kind, shape) of all tensors below, in torch's order; kind is param, buffer or table."""
         if self.flat is None:

@@ -20,6 +20,7 @@ class _Module:
     params: dict[str, Weight] = field(default_factory=dict)
     buffers: dict[str, Weight] = field(default_factory=dict)
     children: dict[str, _Module] = field(default_factory=dict)
+    shared: bool = False  # it stands in several places, and is complete
 
     def register(self, weight: Weight, name: str) -> None:
         # A table is a buffer that torch does not save.
@@ -31,6 +32,7 @@ class _Module:
         module = self
         for name in path.split(".") if path else ():
             module = module.children.setdefault(name, _Module())
+            assert not module.shared, f"{path} is one of several copies, and none may have more than the others"
         return module
 
     def items(self, prefix: str) -> Iterator[tuple[str, Weight]]:
@@ -72,8 +74,16 @@ def _add(module: _Module, entry: Entry) -> None:
         case WeightEntry(name=name, weight=weight):
             module.register(weight, name)
         case ListEntry(name=name, items=items):
+            units: dict[int, _Module] = {}  # of copies, which register the same
+            listed = module.child(name)
             for number, item in enumerate(items):
-                _add_unit(module.child(f"{name}.{number}"), item)
+                alike = id(item.template) if isinstance(item, ChildEntry) else id(item)
+                if alike in units and str(number) not in listed.children:
+                    units[alike].shared = True
+                    listed.children[str(number)] = units[alike]
+                    continue
+                units[alike] = listed.child(str(number))
+                _add_unit(units[alike], item)
         case OpEntry(name=name) | ChildEntry(name=name):
             _add_unit(module.child(name), entry)
 

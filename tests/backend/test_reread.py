@@ -257,3 +257,48 @@ def test_a_deep_network_takes_few_steps() -> None:
 def test_reading_again_needs_no_torch() -> None:
     code = "import sys, archc.backend.reread; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# ---- modules that differ in what they only keep
+
+
+KEEPING = """
+class Block(nn.Module):
+    def __init__(self, dim: int, rate: float) -> None:
+        super().__init__()
+        {body}
+"""
+KEPT = {
+    "kept": ("self.rate = rate\n        self.fc = nn.Linear(dim, 2)", 2),
+    "under another name": ("self.p = rate\n        self.fc = nn.Linear(dim, 2)", 2),
+    "read": ("self.rate = rate\n        self.fc = nn.Linear(dim, 2 + int(8 * rate))", 4),
+    "read again": ("self.rate = rate\n        self.fc = nn.Linear(dim, 2 + int(8 * self.rate))", 4),
+    "bound again": ("rate = 8 * rate\n        self.rate = rate\n        self.fc = nn.Linear(dim, 2 + int(rate))", 4),
+    "an attribute that is read": ("self.p = rate\n        self.fc = nn.Linear(dim, 2 + int(8 * self.p))", 4),
+    "decided": ("self.rate = rate\n        if rate:\n            self.fc = nn.Linear(dim, 2)", 4),
+}
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_modules_that_keep_different_numbers_are_evaluated_once(how, monkeypatch):
+    """And only those: whatever a constructor reads is read for each."""
+    body, runs = KEPT[how]
+    text = one(
+        "self.blocks = nn.ModuleList(Block(3, r) for r in [0.0, 0.25, 0.5])",
+        KEEPING.format(body=body),
+    )
+    run: list[str] = []
+    original = Modules.run
+    monkeypatch.setattr(Modules, "run", lambda self, node, *rest: run.append(node.name) or original(self, node, *rest))
+    found = reread(text, "make")
+    assert run.count("__init__") == runs
+    theirs = {name: tuple(t.shape) for name, t in built(text).state_dict().items()}
+    assert found.parameters == theirs
+
+
+def test_each_module_has_the_number_that_it_keeps():
+    text = one(
+        "self.blocks = nn.ModuleList(Block(3, r) for r in [2, 4])\nself.fc = nn.Linear(1, self.blocks[1].rate)",
+        KEEPING.format(body="self.rate = rate"),
+    )
+    assert reread(text, "make").parameters == {"fc.weight": (4, 1), "fc.bias": (4,)}
