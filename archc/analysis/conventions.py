@@ -62,7 +62,7 @@ def _exact(c: Counted) -> tuple[int, int]:
 
 def _fvcore(c: Counted) -> tuple[int, int]:
     match c.work:
-        case "conv" | "linear" | "contraction":
+        case "conv" | "linear" | "contraction" | "region":
             return c.macs, 0
         case "batch_norm":
             return 0, c.entering * (2 if c.has_weights else 1)
@@ -78,8 +78,9 @@ def _fvcore(c: Counted) -> tuple[int, int]:
     return 0, 0
 
 
-def _products(c: Counted) -> tuple[int, int]:
-    return (c.macs if c.work in PRODUCTS else 0), 0
+def _torch(c: Counted) -> tuple[int, int]:
+    # Keys of each query are contracted by matrix products too.
+    return (c.macs if c.work in (*PRODUCTS, "region") else 0), 0
 
 
 def _weighted(c: Counted) -> tuple[int, int]:
@@ -104,15 +105,15 @@ _CONVENTIONS = (
     Convention(
         "fvcore",
         "what fvcore 0.1.5 totals, one multiply-add being one: convolutions, linear layers and matrix "
-        "products, batch norm 2 per element, layer and group norm 5, adaptive pooling 1, resizing and "
-        "sampling by taps; no regions with keys for each query, no paths",
+        "products, those of regions among them, batch norm 2 per element, layer and group norm 5, adaptive "
+        "pooling 1, resizing and sampling by taps; no paths",
         _fvcore, lambda macs, others: macs + others, "flops",
     ),
     Convention(
         "torch",
         "what torch.utils.flop_counter totals: 2 x MACs of convolutions, linear layers and matrix products, "
-        "nothing else",
-        _products, lambda macs, others: 2 * macs, "FLOPs",
+        "those of regions among them, nothing else",
+        _torch, lambda macs, others: 2 * macs, "FLOPs",
     ),
     Convention(
         "conv+linear",
@@ -137,6 +138,6 @@ WEIGHTS: tuple[tuple[str, str], ...] = (
     ("softmax", "5 per element"),
     ("sum, mean, max and other reductions", "1 per operand element"),
     ("pooling", "product of the kernel per result element"),
-    ("resize", "taps (1, 4 or 16) per result element"),
+    ("resize", "taps (1, 2 or 4 along each axis) per result element"),
     ("layout, slicing, padding, constants", "0"),
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from archc.reference.named import Named, Run
 
 A = -0.75  # of the cubic kernel, as torch has it
-TAPS = {"nearest": 1, "bilinear": 4, "bicubic": 16}
+TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
 # What torch calls the modes, by the number of axes.
 NAMES = {
     ("nearest", 1): "nearest",
@@ -79,7 +79,7 @@ class Resize(Op):
         return (x.resized(**dims),)
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
-        return ys[0].elements * TAPS[self.mode.value]
+        return ys[0].elements * TAPS[self.mode.value] ** len(self.sizes)
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         if axis not in self.sizes:

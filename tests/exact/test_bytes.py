@@ -7,83 +7,37 @@ another way there, or notes another type, the processor is asked.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 import torch
+from networks import NETWORKS, built, inputs
 from watch import kept_bytes, peak_bytes, weights
-from written import ROOT, compiled, from_text, imported, variants
+from written import from_text, imported
 
 from archc.analysis.cost import count
 from archc.analysis.memory import Memory
 from archc.analysis.setting import Setting
 from archc.contract import solve
-from archc.ir.program import Program
 from archc.ops.table import ALL
-from archc.sizing import choose
-
-DTYPES = {"float": torch.float32, "int": torch.int64, "bool": torch.bool}
-
-
-def inputs(program: Program, sizes: dict[str, int], device: str) -> list[torch.Tensor]:
-    return [
-        torch.zeros(
-            [axis.size.evaluate(sizes) for axis in item.value.type.axes],
-            dtype=DTYPES[item.value.type.dtype],
-            device=device,
-        )
-        for item in program.inputs
-    ]
-
 
 # ---- whole networks
 
-# The sizes of all positions, and the device; None for the sizes of the claims.
-NETWORKS: dict[str, tuple[int | None, str]] = {
-    "van_b0": (224, "meta"),
-    "vig_t": (64, "cpu"),
-    "ccnet_cca_r2": (24, "meta"),
-    "ccnet_rcca_head": (33, "meta"),
-    "dasiamrpn_vot": (None, "meta"),
-    "deit_s": (224, "meta"),
-    "swin_t": (224, "meta"),
-    "poolformer_s12": (224, "meta"),
-    "maxvit_tiny": (224, "meta"),
-    "conv_attention": (224, "meta"),
-    "mamba_attention": (224, "meta"),
-}
 # Here the names of the module end as early as the values of the graph, and no layout changes.
 SAME_PEAK = ("van_b0", "dasiamrpn_vot")
 
 
-def built(name: str) -> tuple[Program, dict[str, int], Any, list[torch.Tensor]]:
-    """(program, sizes, module, inputs) of a shipped network, with two samples where the sizes are free."""
-    size, device = NETWORKS[name]
-    path = ROOT / "specs" / f"{name}.arch"
-    (variant,) = variants(path)
-    module = compiled(path, variant)
-    checked, program = module.checked, module.checked.program
-    if size is None:
-        sizes = choose(program, checked.contract, {})
-    else:
-        sizes = {symbol: 2 if symbol == "B" else size for symbol in program.symbols}
-    with torch.device(device):
-        net = getattr(imported(module.text), variant)()
-    return program, sizes, net, inputs(program, sizes, device)
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_training_keeps(name: str) -> None:
-    program, sizes, net, given = built(name)
-    seen = kept_bytes(lambda: net.train()(*given), weights(net))
-    assert count(program, sizes).figures.kept_bytes == pytest.approx(seen, rel=0.01)
+    one = built(name)
+    seen = kept_bytes(lambda: one.net.train()(*one.given), weights(one.net))
+    assert count(one.program, one.sizes).figures.kept_bytes == pytest.approx(seen, rel=0.01)
 
 
 @pytest.mark.parametrize("name", SAME_PEAK)
 def test_what_inference_holds(name: str) -> None:
-    program, sizes, net, given = built(name)
-    seen = peak_bytes(lambda: net.eval()(*given), given, weights(net))
-    assert count(program, sizes).figures.peak_bytes == pytest.approx(seen, rel=0.01)
+    one = built(name)
+    seen = peak_bytes(lambda: one.net.eval()(*one.given), one.given, weights(one.net))
+    assert count(one.program, one.sizes).figures.peak_bytes == pytest.approx(seen, rel=0.01)
 
 
 # ---- single operations
