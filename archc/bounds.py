@@ -56,6 +56,53 @@ def bounds(size: Size, least: Mapping[str, int]) -> Bounds:
     return Bounds(low, high)
 
 
+def never_negative_in_atoms(size: Size, least: Mapping[str, int]) -> bool:
+    """Proved >= 0: in the excess of each atom over its own least value, no coefficient of `size` is negative.
+
+    Where floors are multiplied this sees more than `bounds`, which gives up to one for each of them: for `a`, `b` >= 2,
+    `a b >= a + b`.
+    """
+    total: dict[tuple[str, ...], int] = {}
+    for monomial, c in size.terms.items():
+        parts: dict[tuple[str, ...], int] = {(): c}
+        for atom in monomial:
+            start = _least_value(atom, least)
+            if start is None or 2 * len(parts) > MAX_PARTS:
+                return False
+            moved = {m: part * start for m, part in parts.items()}
+            for m, part in parts.items():
+                longer = tuple(sorted((*m, str(atom))))
+                moved[longer] = moved.get(longer, 0) + part
+            parts = moved
+        for m, part in parts.items():
+            total[m] = total.get(m, 0) + part
+    return all(c >= 0 for c in total.values())
+
+
+def _least_value(atom: Atom, least: Mapping[str, int]) -> int | None:
+    """The least value of an atom that never falls, where it is not negative."""
+    if not _rises(Size({(atom,): 1}), least):
+        return None
+    value = Size({(atom,): 1}).evaluate({name: least.get(name, 1) for name in atom.symbols})
+    return value if value >= 0 else None
+
+
+def _rises(size: Size, least: Mapping[str, int]) -> bool:
+    """Whether a size never falls as its symbols grow, as far as that is seen at once."""
+    for monomial, c in size.terms.items():
+        if monomial and c < 0:
+            return False
+        for atom in monomial:
+            inside = (atom.numerator,) if isinstance(atom, Floor) else atom.options if isinstance(atom, Extreme) else ()
+            if isinstance(atom, Floor) and not isinstance(atom.divisor, int):
+                return False
+            if not all(_rises(part, least) for part in inside):
+                return False
+            if len(monomial) > 1 and _least_value(atom, least) is None:
+                return False
+    return True
+
+
 def nonnegative_from(poly: Poly, limit: int) -> int | None:
     """The least t <= limit found such that the polynomial in one excess is > -1 from t on."""
     coefficients = [Fraction(0)] * (1 + max(map(len, poly), default=0))

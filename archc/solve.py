@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import combinations, islice, product
 from math import gcd, lcm, prod
 
-from archc.bounds import Bounds, Poly, bounds, nonnegative_from
+from archc.bounds import Bounds, Poly, bounds, never_negative_in_atoms, nonnegative_from
 from archc.obligations import Condition, Fact, Obligation, fact, normal
 from archc.periodic import Periodic, everything, members, periodic
 from archc.records import dataclass
@@ -185,7 +185,7 @@ def decide(one: Fact, starts: Mapping[str, int], sets: Mapping[str, Sets]) -> bo
             if one.kind == "at_least" and bounds(one.gap - excess, starts).never_negative:
                 return True
     around = bounds(one.gap, starts)
-    if one.kind == "at_least" and around.never_negative:
+    if one.kind == "at_least" and (around.never_negative or never_negative_in_atoms(one.gap, starts)):
         return True
     if not one.guards:
         if around.always_negative and one.kind != "divides":

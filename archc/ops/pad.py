@@ -70,6 +70,8 @@ class Pad(Layout):
         for name, (before, behind) in self.ends().items():
             dim = need(x, name, "`pad`").dim
             for end in (before, behind):
+                if isinstance(end.value, Size):
+                    check.at_least(end.value, 0, f"`pad` adds to {name}", "E0213")
                 least = {"zeros": 0, "reflect": size_of(end) + 1, "replicate": 1, "circular": size_of(end)}[mode]
                 if mode != "zeros" and end.value != 0:
                     check.at_least(

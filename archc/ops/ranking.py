@@ -57,6 +57,8 @@ class TopK(Op):
         k = size_of(integer(self.k, "k", 1))
         if size.constant is not None and k.constant is not None and k.constant > size.constant:
             check.refuse(OpError(f"`top_k` of {k} along {self.axis}, which has {size}", "E0333", argument="k"))
+        if k.constant is None:
+            check.at_least(k, 1, "`top_k` takes at least one", "E0213")
         check.at_least(size, k, f"`top_k` takes {k} along {self.axis}")
         y = x.resized(**{self.axis: Dim.of(self.k)})
         return y, replace(y, dtype="int")

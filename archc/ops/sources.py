@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from archc.reference.named import Named, Run
 
 
-def sized(given: dict[str, Any], what: str) -> tuple[Axis, ...]:
-    """New axes from keyword arguments. Raises OpError."""
+def sized(given: dict[str, Any], what: str, check: Check | None = None) -> tuple[Axis, ...]:
+    """New axes from keyword arguments. Raises OpError, or states through `check` what sizes of the inputs must be."""
     axes = []
     for name, value in given.items():
         axis_name(name, name)
@@ -37,6 +37,8 @@ def sized(given: dict[str, Any], what: str) -> tuple[Axis, ...]:
                 "E0213",
                 argument=name,
             )
+        if isinstance(number, Size) and check is not None:
+            check.at_least(number, 0, f"the size of `{name}` is at least 0", "E0213")
         axes.append(Axis(name, Dim.of(value)))
     if not axes:
         raise OpError(f"`{what}` needs an axis with its size", "E0204", help=f"write `{what}(..., N=n)`")
@@ -56,7 +58,7 @@ class Index(Layout):
     sizes: Any = arg("sizes")
 
     def infer(self, check: Check) -> tuple[TensorType, ...]:
-        axes = sized(self.sizes, "index")
+        axes = sized(self.sizes, "index", check)
         if len(axes) > 1:
             raise OpError("`index` runs along one axis", "E0205", help="write `index(H=h)` and `index(W=w)` apart")
         return (TensorType("float", axes),)
@@ -101,7 +103,7 @@ class Full(Layout):
 
     def infer(self, check: Check, like: TensorType | None = None) -> tuple[TensorType, ...]:
         if like is None:
-            return (TensorType(self.dtype(), sized(self.sizes, "full")),)
+            return (TensorType(self.dtype(), sized(self.sizes, "full", check)),)
         if self.sizes:
             raise OpError("`full` takes either `like` or axes with their sizes", "E0205", argument="like")
         return (replace(like, dtype=self.dtype()),)
@@ -144,7 +146,7 @@ class Expand(Layout):
     sizes: Any = arg("sizes")
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
-        axes = sized(self.sizes, "expand")
+        axes = sized(self.sizes, "expand", check)
         for axis in axes:
             if axis.name in x:
                 raise OpError(

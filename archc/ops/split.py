@@ -92,6 +92,8 @@ class Split(Layout):
                     argument="parts",
                 )
             dims.append(Dim.of(item))
+            if check is not None and number is None:
+                check.at_least(dims[-1].size, 0, f"a part of {axis.name} is at least 0", "E0213")
         total = Size.of(0)
         for dim in dims:
             total = total + dim.size

@@ -43,6 +43,10 @@ tiny = conv_attention(dims=[32, 32, 64], depths=[1, 2, 2], num_classes=5)
 from .dasiamrpn import siamrpn
 tiny = siamrpn(features=8, anchors=2)
 """,
+    "deit": """
+from .deit import deit
+tiny = deit(dim=16, heads=2, depth=2, img_size=[32, 48], num_classes=5)
+""",
     "mamba_attention": """
 from .mamba_attention import mamba_attention
 tiny = mamba_attention(dims=[32, 64], depths=[2, 2], num_classes=5)
@@ -51,6 +55,14 @@ tiny = mamba_attention(dims=[32, 64], depths=[2, 2], num_classes=5)
 from .maxvit import maxvit, maxvit_features
 tiny = maxvit(dims=[32, 64], depths=[1, 2], stem_dim=16, hidden=24, img_size=64, num_classes=5)
 of_maxvit_features = maxvit_features(dims=[32, 64], depths=[1, 2], stem_dim=16, img_size=64)
+""",
+    "poolformer": """
+from .poolformer import poolformer
+tiny = poolformer(dims=[8, 16], depths=[1, 2], num_classes=5)
+""",
+    "swin": """
+from .swin import swin
+tiny = swin(dim=8, depths=[2, 2], heads=[1, 2], extent=2, num_classes=5)
 """,
     "van": """
 from .van import van
@@ -183,7 +195,7 @@ of_selective_scan = scanning()
 from std.regularise import drop_path
 model net() {
     input x: [B, C=4, H, W]
-    output y = x + (x |> f: conv(C, 3) |> drop_path(0.1))
+    output y = x + (x |> f: conv(4, 3) |> drop_path(0.1))
 }
 tiny = net()
 """,
