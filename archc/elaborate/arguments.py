@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any
 
 from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
 from archc.elaborate.frame import tensors_in
-from archc.elaborate.habits import call_helps, keyword_helps
+from archc.elaborate.habits import keyword_helps
 from archc.elaborate.operations import op_error
 from archc.elaborate.values import (
     Deferred,
@@ -18,7 +18,6 @@ from archc.elaborate.values import (
 from archc.ir.graph import Value
 from archc.ir.sym import Scalar
 from archc.ops.base import Op, OpError, Parameter, parameters
-from archc.ops.table import OPERATIONS
 from archc.records import dataclass
 from archc.sizes import Size
 from archc.source import Span
@@ -29,13 +28,22 @@ from archc.where.regions import REGIONS, Region
 @dataclass(frozen=True)
 class Arg:
     """One argument of a call. `axis` is its text where it is a bare name, which may be an axis, `names` where it is
-    several such names in brackets; `value` is None where they stand for nothing else."""
+    several such names in brackets; `value` is None where they stand for nothing else in `scope`."""
 
     keyword: str | None
     value: Any
     axis: str | None
     names: tuple[str, ...]
     span: Span
+    scope: Any = field(default=None, compare=False)
+
+
+def unknown(a: Arg) -> ArchError:
+    """E0201 for a bare name that should stand for a value."""
+    from archc.elaborate.expressions import find, unknown_name
+
+    names = (a.axis,) if a.axis is not None else a.names
+    return unknown_name(next(n for n in names if a.scope is None or find(n, a.scope) is None), a.span, a.scope)
 
 
 @dataclass(frozen=True)
@@ -188,12 +196,10 @@ def _field(op: type[Op], p: Parameter, a: Arg, tensors: list[Value]) -> Any:
     value = unwrap(a.value)
     if p.kind == "axis":
         return _axis(a, tensors, op)
-    if value is None and a.axis is not None:
-        names = [n for t in tensors for n in t.type.names]
-        if p.kind == "any" and a.axis in names:
+    if value is None:
+        if p.kind == "any" and a.axis is not None and any(a.axis in t.type for t in tensors):
             return a.axis
-        raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name",
-                   helps=call_helps(a.axis, [*OPERATIONS, *names]))  # fmt: skip
+        raise unknown(a)
     if p.kind == "region" and not isinstance(value, Region):
         raise fail("E0206", f"`{op.name}` needs a region for `{p.name}`, and this is {kind_of(value)}", a.span,
                    helps=("regions are " + ", ".join(sorted(REGIONS)),))  # fmt: skip
@@ -308,7 +314,7 @@ def _value_field(cls: Any, p: Parameter, a: Arg) -> Any:
     if p.kind == "any":
         return value
     if value is None:
-        raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
+        raise unknown(a)
     if not isinstance(value, Scalar):
         raise fail("E0206", f"`{p.name}` of `{cls.name}` needs a number, and this is {kind_of(value)}", a.span)
     _check_kind(cls.name, p, value, a.span)

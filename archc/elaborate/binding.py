@@ -28,8 +28,6 @@ from archc.sizes import Size
 from archc.source import Span
 from archc.syntax import tree
 
-KINDS = ("int", "float", "bool", "str", "size", "region", "path", "recipe", "module", "tensor")
-
 
 def is_tensor_decl(type: tree.TypeDecl) -> bool:
     return isinstance(type, tree.TensorDecl) or (isinstance(type, tree.Kind) and type.name == "tensor")
@@ -47,13 +45,13 @@ class Bound:
 def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
     """Match arguments to parameters by place and keyword. Raises ArchError E0203, E0204, E0205."""
     name, declared = ref.tree.name, ref.tree.parameters
-    from archc.elaborate.arguments import AxisName, unwrap
+    from archc.elaborate.arguments import AxisName, unknown, unwrap
 
     values: dict[str, Any] = {}
     spans: dict[str, Span] = {}
     keywords = {a.keyword for a in args if a.keyword is not None}
     queue = [p for p in declared if p.name not in keywords]
-    unknown: tuple[Diagnostic, ...] = ()
+    foreign: tuple[Diagnostic, ...] = ()
     if piped is not None:
         first = next((p for p in queue if _takes(p.type, piped)), None)
         if first is None:
@@ -65,7 +63,7 @@ def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
     for a in args:
         if a.keyword is not None:
             if not any(p.name == a.keyword for p in declared):
-                unknown += fail("E0203", f"`{name}` has no parameter `{a.keyword}`", a.span, "unknown parameter",
+                foreign += fail("E0203", f"`{name}` has no parameter `{a.keyword}`", a.span, "unknown parameter",
                                 helps=(*did_you_mean(a.keyword, [p.name for p in declared]), signature_of(ref.tree)),
                                 ).diagnostics  # fmt: skip
                 continue
@@ -81,10 +79,10 @@ def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
             if a.axis is not None and isinstance(wanted.type, tree.Kind) and wanted.type.name == "str":
                 value = const(a.axis)
             else:
-                raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
+                raise unknown(a)
         values[target], spans[target] = value, a.span
-    if unknown:
-        raise ArchError(unknown)
+    if foreign:
+        raise ArchError(foreign)
     missing = [p for p in declared if p.name not in values]
     for p in missing:
         if p.default is None:
@@ -160,8 +158,6 @@ def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
                         return scalar(name, v)
         return False
 
-    if isinstance(p.type, tree.Kind) and p.type.name not in KINDS:
-        raise fail("E0221", f"there is no kind `{p.type.name}`", p.type.span, helps=did_you_mean(p.type.name, KINDS))
     if (
         isinstance(value, Scalar)
         and value.value is None

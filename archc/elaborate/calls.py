@@ -18,6 +18,7 @@ from archc.elaborate.arguments import (
     make_value,
     operand_names,
     signature,
+    unknown,
     unwrap,
 )
 from archc.elaborate.binding import is_tensor_decl
@@ -58,16 +59,15 @@ def arguments(call: tree.Call, scope: Scope) -> list[Arg]:
         while isinstance(inner, tree.Paren):
             inner = inner.expr
         if isinstance(inner, tree.Name):
-            result.append(Arg(argument.keyword, find(inner.name, scope), inner.name, (), argument.span))
+            result.append(Arg(argument.keyword, find(inner.name, scope), inner.name, (), argument.span, scope))
             continue
         names: tuple[str, ...] = ()
         if isinstance(inner, (tree.TupleExpr, tree.ListExpr)) and all(isinstance(i, tree.Name) for i in inner.items):
             names = tuple(i.name for i in inner.items if isinstance(i, tree.Name))
-        unknown = any(find(name, scope) is None for name in names)
-        value = None if unknown else evaluate(inner, scope)
+        value = None if any(find(name, scope) is None for name in names) else evaluate(inner, scope)
         if isinstance(value, Many) and value.items and all(isinstance(i, Scalar) for i in value.items):
             value = Scalar(value.items, SymApply("list", tuple(i.sym for i in value.items)))
-        result.append(Arg(argument.keyword, value, None, names, argument.span))
+        result.append(Arg(argument.keyword, value, None, names, argument.span, scope))
     return result
 
 
@@ -140,7 +140,7 @@ def call(expr: tree.Call, scope: Scope, piped: Any, label: str | None) -> Any:
 def _known(argument: Arg, function: str) -> Scalar:
     """An argument of a compile-time function. Raises ArchError E0201, E0206 where it is no number, string or list."""
     if argument.value is None:
-        raise fail("E0201", f"nothing is called `{argument.axis}` here", argument.span, "unknown name")
+        raise unknown(argument)
     if not isinstance(argument.value, Scalar):
         raise fail("E0206", f"`{function}` works on numbers, not on {kind_of(argument.value)}", argument.span)
     return argument.value
@@ -249,7 +249,7 @@ def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, spa
             missing = f"`{op.name}` takes {len(names)} tensors, and its {_ordinal(position)} (`{name}`) is missing"
             raise fail("E0204", missing, span, helps=(f"signature: {signature(op)}",))
         if suffix == "*" and isinstance(value, Value):
-            raise fail("E0206", f"`{op.name}` takes a list of tensors, and this is one", span,
+            raise fail("E0206", f"`{op.name}` takes a list of tensors in brackets, as in `{op.name}([a, b])`", span,
                        helps=(f"signature: {signature(op)}",))  # fmt: skip
         if suffix != "*" and isinstance(value, Many):
             raise fail("E0206", f"`{op.name}` takes one tensor, and this is {kind_of(value)}", span,

@@ -44,6 +44,10 @@ def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str |
         raise fail("E0216", f"`{ref.tree.name}` is a model and cannot be part of another component", span,
                    "only variants are made of a model",
                    helps=("write what both need as a `block` with tensor parameters and `return`",))  # fmt: skip
+    own = next((s for s in ref.tree.body if isinstance(s, tree.Declare) and s.keyword in ("input", "state")), None)
+    if own is not None:
+        how = f"a {ref.tree.role} takes tensors as parameters, `{own.name}: [B, C]`, and gives results with `return`"
+        raise fail("E0223", f"`{own.keyword}` belongs to a model", own.span, helps=(how,))
     bound = bind(ref, args, piped, span)
     if any(isinstance(v, Poison) for v in bound.values.values()):
         return POISON

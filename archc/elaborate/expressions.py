@@ -8,7 +8,7 @@ from typing import Any
 from archc.diagnostics import ArchError, Diagnostic, Label, fail
 from archc.elaborate import calls, operations
 from archc.elaborate.frame import Scope, taken_apart
-from archc.elaborate.habits import BASES, call_helps, foreign
+from archc.elaborate.habits import BASES, call_helps, foreign, name_helps
 from archc.elaborate.reading import assigned_names, names_in
 from archc.elaborate.scalars import (
     CONSTANTS,
@@ -125,21 +125,48 @@ def _numbers(item: Any) -> Any:
 def lookup(name: tree.Name, scope: Scope) -> Any:
     """What a name stands for. Raises ArchError E0201 with the closest known name."""
     found = find(name.name, scope)
-    if found is not None:
-        return found
-    known = [*scope.env, *scope.file.names, *OPERATIONS, *REGIONS, *PATHS, *FUNCTIONS, *CONSTANTS]
-    condition = _bound_under(name.name, scope.component.body, name.span.start) if scope.component is not None else None
+    if found is None:
+        raise unknown_name(name.name, name.span, scope)
+    return found
+
+
+def unknown_name(name: str, span: Span, scope: Scope | None) -> ArchError:
+    """E0201 for a name that stands for nothing, with what may be meant by it."""
+    body = scope.component.body if scope is not None and scope.component is not None else ()
+    condition = _bound_under(name, body, span.start)
     if condition is not None:
-        raise fail("E0201", f"`{name.name}` has no value here", name.span, "read without one",
-                   related=(Label(condition.span, f"`{name.name}` gets one only in an arm of this"),),
-                   helps=("give it a value in both arms, or before the `if`",))  # fmt: skip
-    raise fail(
-        "E0201",
-        f"nothing is called `{name.name}` here",
-        name.span,
-        "unknown name",
-        helps=call_helps(name.name, known),
+        return fail("E0201", f"`{name}` has no value here", span, "read without one",
+                    related=(Label(condition.span, f"`{name}` gets one only in an arm of this"),),
+                    helps=("give it a value in both arms, or before the `if`",))  # fmt: skip
+    items = _items_of_loop(name, body, span.start)
+    if items is not None:
+        return fail("E0201", f"`{name}` is known in its loop alone", span, "behind the loop",
+                    related=(Label(items.span, f"`{name}` is an item of this"),),
+                    helps=("the last item of a list is `xs[-1]`; the width of a tensor is `x.C`",))  # fmt: skip
+    known = [*OPERATIONS, *REGIONS, *PATHS, *FUNCTIONS, *CONSTANTS]
+    helps: tuple[str, ...] = ()
+    if scope is not None:
+        known = [*scope.env, *scope.file.names, *known]
+        helps = _axis_helps(name, scope)
+    return fail(
+        "E0201", f"nothing is called `{name}` here", span, "unknown name", helps=helps or name_helps(name, known)
     )
+
+
+def _axis_helps(name: str, scope: Scope) -> tuple[str, ...]:
+    """Help for the name of an axis where a size is needed."""
+    tensors = [n for n, v in scope.env.items() if isinstance(v, Value) and name in v.type and n.isidentifier()]
+    if not tensors:
+        return ()
+    role = scope.component.role if scope.component is not None else ""
+    why = "in a model only the free sizes of inputs have names" if role == "model" else "no signature says it"
+    return (f"`{tensors[-1]}.{name}` is the size of `{tensors[-1]}`: {why}",)
+
+
+def _items_of_loop(name: str, body: tuple[tree.Statement, ...], before: int) -> tree.Expr | None:
+    """What the last loop above a place runs over, of those that give a name its items."""
+    loops = [s for s in body if isinstance(s, tree.Loop) and s.span.end <= before and name in s.targets]
+    return loops[-1].iterable if loops else None
 
 
 def _bound_under(name: str, body: tuple[tree.Statement, ...], before: int) -> tree.Expr | None:
@@ -544,7 +571,9 @@ def _attribute(value: Any, name: str, expr: tree.Attribute, scope: Scope) -> Any
         return POISON
     what = f"`.{name}` reads the size of a tensor's axis"
     if not isinstance(value, Value):
-        raise fail("E0207", f"{kind_of(value)} has no sizes", expr.span, what)
+        weights = ("weights of a call are no values: what two places use is a `param`, read in both",)
+        helps = weights if name in ("weight", "bias") else ()
+        raise fail("E0207", f"{kind_of(value)} has no sizes", expr.span, what, helps=helps)
     if name not in value.type and foreign(name):
         raise fail("E0201", f"a tensor has no `{name}`", expr.span, what, helps=call_helps(name, ()))
     if name not in value.type:

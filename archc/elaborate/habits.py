@@ -164,6 +164,11 @@ def call_helps(name: str, known: Collection[str]) -> tuple[str, ...]:
     return close or did_you_mean(name, components())
 
 
+def name_helps(name: str, known: Collection[str]) -> tuple[str, ...]:
+    """Help for an unknown name that is not called: only a word in capitals is taken for another library's."""
+    return call_helps(name, known) if name[:1].isupper() or name in components() else did_you_mean(name, known)
+
+
 def keyword_helps(name: str, legal: Collection[str]) -> tuple[str, ...]:
     """Help for an unknown keyword, or () where nothing is known of it."""
     word = next((word for word in KEYWORDS.get(name, "").split() if word in legal), "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.elaborate.habits import components
-from archc.elaborate.names import check_axes, check_variant
+from archc.elaborate.names import check_kinds, check_types, check_variant
 from archc.elaborate.scalars import translate
 from archc.elaborate.values import ComponentRef, FileNames, FnRef
 from archc.ir.sym import Const, FnDef, Sym, Var
@@ -98,10 +98,12 @@ def _define(item: tree.Top, names: FileNames, loading: _Loading) -> None:
             return
         case tree.Function():
             _new(item.name, item, names)
+            for p in item.parameters:
+                check_kinds(p.type)
             names.names[item.name] = FnRef(item, names, _definition(item, names))
         case tree.Component():
             _new(item.name, item, names)
-            check_axes(item)
+            check_types(item)
             names.names[item.name] = ComponentRef(item, names)
         case tree.Binding():
             _new(item.name, item, names)

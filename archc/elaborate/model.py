@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail, in_order
-from archc.elaborate.arguments import Arg
+from archc.elaborate.arguments import Arg, unknown, unwrap
 from archc.elaborate.assigning import bind_name
 from archc.elaborate.binding import Bound, check_kind, counted, declared_at, signature_of
 from archc.elaborate.calls import arguments
@@ -294,9 +294,7 @@ def _resolve(ref: BindingRef, depth: int) -> Variant:
             raise fail("E0203", f"`{base.model.tree.name}` has no parameter `{name}`", a.span, "unknown parameter",
                        helps=(*did_you_mean(name, [p.name for p in declared]), signature_of(base.model.tree)))  # fmt: skip
         if a.value is None:
-            raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
-        from archc.elaborate.arguments import unwrap
-
+            raise unknown(a)
         given = [g for g in given if g[0] != name] + [(name, unwrap(a.value), a.span)]
     # Claims and recorded answers are about one variant; weights and initialisers hold for what is made from it too.
     kept = tuple(f for f in base.facts if isinstance(f, (tree.Weights, tree.Init)))

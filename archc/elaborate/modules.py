@@ -47,7 +47,7 @@ class EntryRef:
 
 def call_fn(ref: FnRef, args: list[Any], piped: Any, span: Span, scope: Scope) -> Any:
     """A compile-time function; with tensors its expression is written in place."""
-    from archc.elaborate.arguments import unwrap
+    from archc.elaborate.arguments import unknown, unwrap
     from archc.elaborate.expressions import evaluate
     from archc.ir.sym import Apply
 
@@ -65,7 +65,7 @@ def call_fn(ref: FnRef, args: list[Any], piped: Any, span: Span, scope: Scope) -
                        helps=(*did_you_mean(a.keyword, [p.name for p in declared]), signature_of(ref.tree)))  # fmt: skip
         value = unwrap(a.value)
         if value is None:
-            raise fail("E0201", f"nothing is called `{a.axis}` here", a.span, "unknown name")
+            raise unknown(a)
         given[a.keyword or queue.pop(0).name] = value
     inner = Scope(scope.frame, ref.file, {}, None, model=scope.model)
     for p in declared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 
-from archc.diagnostics import fail
+from archc.diagnostics import did_you_mean, fail
 from archc.source import Span
 from archc.syntax import tree
 
@@ -52,10 +52,25 @@ def check_label(name: str, span: Span) -> None:
                    helps=(f"write `{name}_1` or another word",))  # fmt: skip
 
 
-def check_axes(component: tree.Component) -> None:
-    """Raises ArchError E0405 where a tensor is declared with two axes of one name, or a size has a parameter's name."""
+KINDS = ("int", "float", "bool", "str", "size", "region", "path", "recipe", "module", "tensor")
+DTYPES = ("float", "int", "bool")
+# Kinds by their names in Python, and what is written instead.
+FOREIGN_KINDS = {
+    "Tensor": "`[B, C, H, W]`, with its axes, or `tensor`", "ndarray": "`[B, C, H, W]`, with its axes, or `tensor`",
+    "Optional": "`ratio: int = none`: a default of `none` lets an argument be left out",
+    "Union": "one kind: what may be two things is two parameters",
+    "tuple": "`list[int]`", "Tuple": "`list[int]`", "List": "`list[int]`", "Sequence": "`list[int]`", "list": "`list[int]`",
+    "string": "`str`", "integer": "`int`", "number": "`float`", "double": "`float`", "boolean": "`bool`",
+    "Callable": "`recipe`", "Module": "`recipe`", "callable": "`recipe`",
+}  # fmt: skip
+
+
+def check_types(component: tree.Component) -> None:
+    """Raises ArchError E0221 for unknown kinds, E0405 where a tensor is declared with two axes of one name, or a size
+    has a parameter's name."""
     numbers = {p.name for p in component.parameters if not isinstance(p.type, tree.TensorDecl)}
     for p in component.parameters:
+        check_kinds(p.type)
         _check_axes(p.type)
         for axis in p.type.axes if isinstance(p.type, tree.TensorDecl) else ():
             if isinstance(axis, tree.AxisDecl) and axis.size is None and axis.name in numbers:
@@ -63,6 +78,22 @@ def check_axes(component: tree.Component) -> None:
     for result in component.results:
         _check_axes(result)
     _check_body(component.body)
+
+
+def check_kinds(type: tree.TypeDecl) -> None:
+    """Raises ArchError E0221 for a kind of parameter, or element type of a tensor, that does not exist."""
+    match type:
+        case tree.ListDecl(item=item):
+            return check_kinds(item)
+        case tree.TensorDecl(dtype=name):
+            known, text = DTYPES, type.span.text
+        case tree.Kind(name=name):
+            known, text = KINDS, name
+    if name in known:
+        return
+    close = did_you_mean(name, known) or (f"kinds are {', '.join(KINDS)}, lists of them, and tensors",)
+    raise fail("E0221", f"there is no kind `{text}`", type.span, "unknown kind",
+               helps=(f"write {FOREIGN_KINDS[name]}",) if name in FOREIGN_KINDS else close)  # fmt: skip
 
 
 def _check_body(body: tuple[tree.Statement, ...]) -> None:

@@ -253,6 +253,9 @@ def _unknown(scan: _Scan, word: str, start: int) -> None:
     elif word == "'":
         helps = ('text is written in double quotes: `"..."`',)
         message = "unknown character `'`"
+    elif word == "~" and scan.source.text[start + 1 : start + 2] == "=":
+        helps = ("write `==`: a number means all that rounds to it; or `== 5.0G within 0.01`",)
+        word, message = "~=", "unknown operator `~=`"
     elif word == "=>":
         helps = ("write `>=` to compare, `->` before a result",)
         message = "unknown operator `=>`"

@@ -66,6 +66,7 @@ class Place:
 
     `word` does not fit, `before` are the words of its statement before it, `wanted` are the words and kinds
     of words that would have fitted, `opener` is the bracket around it; `at_top` where no body is around it.
+    `text` is that of `source` without comments and without newlines that end nothing.
     """
 
     word: Word
@@ -74,6 +75,7 @@ class Place:
     opener: Word | None
     at_top: bool
     text: str
+    source: Source
 
     @property
     def first(self) -> str:
@@ -153,7 +155,7 @@ def _place(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> t
     accepted: set[str] = set(interactive.accepts()) if interactive is not None else set()
     spelled = {t.name: str(t.pattern.value) for t in parser.terminals if t.pattern.type == "str"}
     wanted: frozenset[str] = frozenset(spelled.get(name, name) for name in accepted)
-    place = Place(word, tuple(words[begin:]), wanted, opener, not openers, text)
+    place = Place(word, tuple(words[begin:]), wanted, opener, not openers, text, source)
     return place, _expected(accepted, wanted)
 
 
@@ -187,6 +189,50 @@ def _foreign(place: Place) -> Finding | None:
             return Finding(
                 f"`{word.text}` is not a word of the language", (FOREIGN[word.text],), word, "not known here"
             )
+    return None
+
+
+def _nameless_axis(place: Place) -> Finding | None:
+    """`input image: [B, 3, 224, 224]`."""
+    word = place.word.text
+    if place.opener is None or place.opener.text != "[" or not word.isdigit() or "NAME" not in place.wanted:
+        return None
+    if place.last not in ("[", ",") or ":" not in [w.text for w in place.before]:
+        return None
+    helps = ("an axis has a name and, behind `=`, its size: `[B, C=3, H=224, W=224]`",)
+    return Finding(f"the axis of size {word} has no name", helps, label="a size alone")
+
+
+def _ends_in_operator(place: Place) -> Finding | None:
+    """A line that ends with `|>`, and a statement after it."""
+    if (
+        not place.before
+        or place.word.text not in HARD | {"}", "output", "param"}
+        or place.last not in OPERATORS - {"if", "."}
+    ):
+        return None
+    last = place.before[-1]
+    if "\n" not in place.source.text[last.start : place.word.start]:
+        return None
+    return Finding(
+        f"nothing follows this `{last.text}`", ("the next line begins another statement",), last, "a step is missing"
+    )
+
+
+def _number_in_pieces(place: Place) -> Finding | None:
+    """`784 k` or `26,600,000`."""
+    word = place.word
+    if not place.last.replace(".", "").isdigit() or place.first not in ("claim", "require"):
+        return None
+    if word.text in ("k", "K", "M", "G", "T", "B"):
+        unit = {"K": "k", "B": "G"}.get(word.text, word.text)
+        return Finding(
+            "a unit follows its number at once", (f"write `{place.last}{unit}`",), label="apart from its number"
+        )
+    if word.text == ",":
+        return Finding(
+            "the digits of a number are not grouped", ("write `26600000`, or `26.6M`",), label="within a number"
+        )
     return None
 
 
@@ -266,7 +312,8 @@ def _no_type(place: Place) -> Finding | None:
         return None
     name = place.last
     if place.first in DECLARATIONS and len(place.before) == 2:
-        helps = (f"a tensor is written `{place.first} {name}: [B, C, H, W]`, a number `{place.first} {name}: int`",)
+        axes = "[B, C, H, W]" if place.first in ("input", "state") else "[C]"
+        helps = (f"write the axes of the tensor: `{place.first} {name}: {axes}`",)
         return Finding(f"`{name}` needs a type", helps, place.before[-1], "expected `:` and a type after this")
     in_parameters = place.first in (*ROLES, "fn", "entry") and place.opener is not None and "=" not in place.wanted
     if in_parameters and place.word.text in (",", ")", "=") and name.isidentifier():
@@ -394,6 +441,9 @@ def _shadowing_word(place: Place) -> Finding | None:
 
 _RULES: tuple[Callable[[Place], Finding | None], ...] = (
     _foreign,
+    _nameless_axis,
+    _ends_in_operator,
+    _number_in_pieces,
     _fact_outside,
     _foreign_comment,
     _label_after_loop,
