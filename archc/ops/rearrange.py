@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar
 from archc.ir.types import Axis, Dim, TensorType
-from archc.ops.base import Check, Code, Op, OpError, arg
+from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import LARGEST, listed_divisors, result_type, shown
 from archc.records import dataclass
 from archc.sizes import Size
@@ -241,6 +241,18 @@ class Rearrange(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
+
+    def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
+        """Where the slowest atom of an axis, or the first few, become an axis, its positions see blocks of the rest."""
+        plan = self.plan(None, xs[0])
+        if axis not in plan.splits:
+            return Reach(axis)
+        atoms = tuple(atom for atom, _ in plan.splits[axis])
+        for name, parts in plan.groups:
+            size, left = xs[0][axis].size.constant, ys[0][name].size.constant
+            if parts == atoms[: len(parts)] and ys[0][name].is_position and size and left:
+                return Reach(name, size // left, 0, size // left - 1)
+        return None
 
     def is_view(self, x: TensorType) -> bool:
         return all(len(parts) == 1 for _, parts in self.plan(None, x).groups)

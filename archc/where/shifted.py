@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.ir.sym import Scalar, apply
-from archc.ops.base import Check, Code, OpError, arg
+from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
 from archc.where import emit
@@ -69,6 +69,10 @@ class Shifted(Region):
 
     def gathered(self, at: Places) -> Size:
         return self.region.gathered(at)
+
+    def reach(self, at: Places, axis: str) -> Reach | None:
+        # On the ring, queries beside the seam see the far end of the map, unless it is cut there.
+        return self.region.reach(at, axis) if self.edge.value == "drop" else super().reach(at, axis)
 
     def numbered(self, at: Places) -> tuple[str, ...]:
         return self.region.numbered(at)
