@@ -104,9 +104,8 @@ class Memory:
                         sizes.append(plan.bytes[place])
                     storage[value.uid] = places[place]
                     wanted[value.uid] = need
-                escaped = frozenset(places[place] for place in plan.saved if place in places)
-                hidden = sum(plan.bytes[place] for place in plan.saved if place not in places)
-                event = Event(reads, tuple(range(first, len(sizes))), escaped, plan.inside + hidden, 0, call.template)
+                escaped = frozenset([places[place] for place in plan.saved])
+                event = Event(reads, tuple(range(first, len(sizes))), escaped, plan.inside, 0, call.template)
             events.append(event)
             saved |= event.saves
             inside += event.noted

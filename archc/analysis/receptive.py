@@ -83,19 +83,14 @@ class Flow:
                 view = self._applied(call, views)
                 views |= {value.uid: view for value in call.outputs}
                 continue
-            given = [views.get(value.uid, {}) for value in values(call.inputs)]
+            given = [
+                _renamed(views.get(outside.uid, {}), outside, inside)
+                for outside, inside in zip(values(call.inputs), call.template.inputs, strict=True)
+            ]
             for value, inner, known in zip(
                 call.outputs, self.transfer(call.template), call.template.outputs, strict=True
             ):
-                parts = (
-                    _through(reach, outer, axis)
-                    for (number, axis), reach in inner.items()
-                    for outer in [
-                        _entering(
-                            given[number], call.template.inputs[number], list(values(call.inputs))[number]
-                        )
-                    ]
-                )
+                parts = (_through(reach, given[number], axis) for (number, axis), reach in inner.items())
                 views[value.uid] = _renamed(self._union(parts, known), known, value)
         return views
 
@@ -168,13 +163,9 @@ def _through(reach: Reach | None, outer: View, axis: str) -> View:
     }
 
 
-def _entering(view: View, inside: Value, outside: Value) -> View:
-    return _renamed(view, outside, inside)
-
-
 def _renamed(view: View, source: Value, target: Value) -> View:
     """The same view of the same tensor under other axis names."""
-    names = dict(zip(source.type.names, target.type.names, strict=False))
-    if all(old == new for old, new in names.items()):
+    if source.type.names == target.type.names:
         return view
+    names = dict(zip(source.type.names, target.type.names, strict=False))
     return {k: r if r is None else replace(r, axis=names.get(r.axis, r.axis)) for k, r in view.items()}

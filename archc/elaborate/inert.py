@@ -134,7 +134,7 @@ class _Reading:
                 ends = _ends(ref, taken, self.known) if taken in {p.name for p in ref.tree.parameters} else None
                 if ends is None:
                     raise _Elsewhere
-                return tuple(admits for handed in ends for admits in handed.admits)
+                return tuple(dict.fromkeys(admits for handed in ends for admits in handed.admits))
             case op:
                 found = [f for f in parameters(op) if f.name not in keywords]
                 if len(op.operands.split()) != 1 or any(f.kind in ("axes", "sizes") for f in found):

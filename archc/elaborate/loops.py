@@ -368,9 +368,17 @@ class _Turns:
         assert statement.label is not None
         name = self.scope.self_label if statement.label == "_" else statement.label
         items: list[OpEntry | ChildEntry] = []
+        own: dict[int, tuple[int, ...]] = {}  # by number of the model
         for number in range(len(self.frames)):
             model = self.copies.get(number)
-            items.append(self._item(number) if model is None else self._copied_item(items[model], number))
+            item = self._item(number) if model is None else items[model]
+            if model is not None and isinstance(item, ChildEntry):
+                if model not in own:
+                    own[model] = twins.own_places(item.args, frozenset(statement.targets))
+                if own[model]:
+                    args = twins.own(item.args, own[model], self._bindings(number))
+                    item = ChildEntry(item.name, item.template, args, item.span, item.guards)
+            items.append(item)
         if statement.keyword == "loop":
             if name == "":
                 raise fail("E0402", "a loop with weights needs a label of its own", statement.span)
@@ -420,13 +428,6 @@ class _Turns:
             (),
             self.statement.span,
         )
-
-    def _copied_item(self, item: OpEntry | ChildEntry, number: int) -> OpEntry | ChildEntry:
-        """The item of a turn's model with the turn's own numbers."""
-        if isinstance(item, OpEntry):
-            return item
-        args = twins.own(item.args, frozenset(self.statement.targets), self._bindings(number))
-        return item if args is item.args else replace(item, args=args)
 
     def settle(self, entry: str | None) -> Repeat:
         """The finished loop. All uses of its results are known now."""

@@ -37,14 +37,11 @@ LONGEST_LIST = 100_000
 def from_value(value: Any, sym: Sym) -> Scalar:
     """A plain Python value as a Scalar; the items of a list know that they are its items."""
     if isinstance(value, (list, tuple)):
-        items = sym.args if isinstance(sym, Apply) and sym.op == "list" else None
-        return Scalar(
-            tuple(
-                from_value(item, items[i] if items is not None else apply("index", sym, Const(i)))
-                for i, item in enumerate(value)
-            ),
-            sym,
-        )
+        if isinstance(sym, Apply) and sym.op == "list":
+            syms = sym.args
+        else:
+            syms = tuple(Apply("index", (sym, Const(i))) for i in range(len(value)))
+        return Scalar(tuple(from_value(item, at) for item, at in zip(value, syms, strict=True)), sym)
     return Scalar(value, sym)
 
 

@@ -53,12 +53,12 @@ def _uses(
     template: Template, above: tuple[tuple[InitRule, Bindings], ...], seen: set[Any]
 ) -> Iterator[tuple[InitRule, Bindings, OpEntry]]:
     """Each rule with every operation that it is about, and the numbers that it may read."""
-    bindings = {name: plain(value) for name, value in template.parameters}
-    rules = (*above, *((rule, bindings) for rule in template.inits))
-    key = (id(template), tuple(id(rule) for rule, _ in rules))
+    key = (id(template), *(id(rule) for rule, _ in above))
     if key in seen:
         return
     seen.add(key)
+    bindings = {name: plain(value) for name, value in template.parameters}
+    rules = (*above, *((rule, bindings) for rule in template.inits))
     for entry in _flat(template.entries):
         if isinstance(entry, ChildEntry):
             yield from _uses(entry.template, rules, seen)

@@ -193,14 +193,18 @@ def _has_extents(value: Value) -> bool:
 Args = tuple[tuple[str, Scalar], ...]
 
 
-def own(args: Args, targets: frozenset[str], bindings: Mapping[str, Any]) -> Args:
-    """The arguments of a model with the numbers of a copy; `args` itself where it has none of its own."""
-    changed = {
-        place: (name, Scalar(evaluate(value.sym, bindings), value.sym))
-        for place, (name, value) in enumerate(args)
-        if mentions(value.sym, targets)
-    }
-    return tuple(changed.get(place, pair) for place, pair in enumerate(args)) if changed else args
+def own_places(args: Args, targets: frozenset[str]) -> tuple[int, ...]:
+    """Which arguments of a model its copies have numbers of their own for."""
+    return tuple(place for place, (_, value) in enumerate(args) if mentions(value.sym, targets))
+
+
+def own(args: Args, places: tuple[int, ...], bindings: Mapping[str, Any]) -> Args:
+    """The arguments of a model with the numbers of a copy."""
+    changed = list(args)
+    for place in places:
+        name, value = args[place]
+        changed[place] = name, Scalar(evaluate(value.sym, bindings), value.sym)
+    return tuple(changed)
 
 
 def numbers(scope: Scope) -> dict[str, Any]:

@@ -146,13 +146,12 @@ def evaluate(sym: Sym, bindings: Mapping[str, Any], extents: Callable[[int, int]
             if extents is None:
                 raise KeyError(f"extent {axis} of value {value}")
             return extents(value, axis)
-        case Apply("if", (condition, then, otherwise)):
-            return evaluate(then if evaluate(condition, bindings, extents) else otherwise, bindings, extents)
-        case Apply("and", (left, right)):
-            return evaluate(left, bindings, extents) and evaluate(right, bindings, extents)
-        case Apply("or", (left, right)):
-            return evaluate(left, bindings, extents) or evaluate(right, bindings, extents)
         case Apply(op, args, fn):
+            if op == "if":
+                return evaluate(args[1] if evaluate(args[0], bindings, extents) else args[2], bindings, extents)
+            if op in ("and", "or"):
+                first = evaluate(args[0], bindings, extents)
+                return first if bool(first) == (op == "or") else evaluate(args[1], bindings, extents)
             values = [evaluate(arg, bindings, extents) for arg in args]
             if fn is not None:
                 return evaluate(fn.body, dict(zip(fn.parameters, values, strict=True)))

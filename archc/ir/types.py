@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
+from functools import cached_property
 
 from archc.ir.sym import Const, Scalar, Sym, apply
 from archc.records import dataclass
@@ -116,7 +117,7 @@ class TensorType:
     dtype: str
     axes: tuple[Axis, ...]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(axis.name for axis in self.axes)
 
