@@ -7,6 +7,7 @@ another way there, or notes another type, the processor is asked.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from archc.analysis.cost import count
 from archc.analysis.memory import Memory
 from archc.analysis.setting import Setting
 from archc.contract import solve
+from archc.ir.program import Program
 from archc.ops.table import ALL
 
 # ---- whole networks
@@ -60,8 +62,16 @@ def spec(example: str) -> str:
     return f"model m() {{\n{given}    output result = {expression}\n}}\nv = m()\n"
 
 
-@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(EXAMPLES)])
-def test_what_an_operation_keeps(name: str, example: str) -> None:
+# Written as several calls, or as a view or copy that depends on the layout: torch holds more or less for a moment.
+COMPOSED = """
+    aggregate argsort cast correlate divide floor_divide gather group_norm look rearrange recur relative top_k where
+""".split()
+# As these examples are, where others of the operation are not: another axis is brought to the end first, or is folded.
+FOLDED = r"on=|axis=|index=true|linear\(x, 16|w: \[C=4\]|heads=2, C=4, T, H, W\] -> batch_norm"
+
+
+def run(name: str, example: str) -> tuple[Program, dict[str, int], Any, list[torch.Tensor]]:
+    """(program, sizes, module, inputs) of an operation's example."""
     module = from_text(spec(example))
     program = module.checked.program
     sizes = {symbol: SIZES.get(symbol, 12) for symbol in program.symbols}
@@ -70,8 +80,17 @@ def test_what_an_operation_keeps(name: str, example: str) -> None:
     device = "cpu" if name in ON_CPU else "meta"
     with torch.device(device):
         net = imported(module.text).v()
-    given = [x.requires_grad_() if x.is_floating_point() else x for x in inputs(program, sizes, device)]
-    seen = kept_bytes(lambda: net.train()(*given), weights(net))
+    return program, sizes, net, inputs(program, sizes, device)
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(EXAMPLES)])
+def test_an_operation(name: str, example: str) -> None:
+    program, sizes, net, given = run(name, example)
+    if name not in COMPOSED and not re.search(FOLDED, example):
+        held = peak_bytes(lambda: net.eval()(*given), given, weights(net))
+        assert count(program, sizes).figures.peak_bytes == pytest.approx(held, rel=0.01, abs=TABLES.get(name, 64))
+    given = [x.requires_grad_() if x.is_floating_point() else x for x in given]
+    kept = kept_bytes(lambda: net.train()(*given), weights(net))
     # Here the inputs need gradients too.
     ours = Memory(Setting(sizes)).plan(program.root).kept
-    assert ours == pytest.approx(seen, rel=0.01, abs=TABLES.get(name, 64))
+    assert ours == pytest.approx(kept, rel=0.01, abs=TABLES.get(name, 64))
