@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import Any
 
-from archc.diagnostics import ArchError, Diagnostic, did_you_mean, fail
+from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.elaborate.frame import tensors_in
 from archc.elaborate.habits import keyword_helps
 from archc.elaborate.operations import op_error
@@ -111,14 +111,7 @@ def bind_fields(
     named = list(keywords)
     tensors = [t for v in operands.values() for t in tensors_in(v)]
     fields = parameters(op)
-    queue = [
-        p
-        for p in fields
-        if p.kind != "sizes"
-        and p.name not in {k.keyword for k in keywords}
-        and p.name not in operands
-        and p.name not in given
-    ]
+    queue = [p for p in fields if p.kind != "sizes" and p.name not in operands and p.name not in given]
     for a in positional:
         if not queue:
             raise fail(
@@ -129,6 +122,7 @@ def bind_fields(
                 helps=(f"signature: {signature(op)}",),
             )
         target = queue[0]
+        refuse_twice(op.name, target.name, a, keywords)
         named.append(replace(a, keyword=target.name))
         if target.kind == "axes":
             given[target.name] = (*given.get(target.name, ()), *_axes(a, tensors, op))
@@ -152,6 +146,14 @@ def bind_fields(
             raise fail("E0204", f"`{op.name}` needs `{p.name}`", span, f"`{p.name}` is missing",
                        helps=(f"signature: {signature(op)}",))  # fmt: skip
     return named
+
+
+def refuse_twice(owner: str, target: str, a: Arg, args: list[Arg]) -> None:
+    """Raises ArchError E0205 where an argument by place falls to what is given by name as well."""
+    again = next((k for k in args if k.keyword == target), None)
+    if again is not None:
+        raise fail("E0205", f"`{target}` of `{owner}` is given twice", a.span, "by place",
+                   related=(Label(again.span, "by name"),))  # fmt: skip
 
 
 def _unknown_keyword(op: type[Op], a: Arg) -> Diagnostic:
@@ -256,8 +258,11 @@ def _check_kind(owner: str, p: Parameter, value: Scalar, span: Span, helps: tupl
     else:
         return
     if not ok:
+        mended = help_kind(value, wanted, span.text)
+        numeric = p.kind in ("int", "size", "float", "list")
+        helps = (mended or helps) if numeric else (helps or mended)
         raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span,
-                   helps=help_kind(value, wanted, span.text) or helps)  # fmt: skip
+                   helps=helps)  # fmt: skip
 
 
 def make_value(cls: Any, args: list[Arg], span: Span) -> Any:
@@ -265,13 +270,14 @@ def make_value(cls: Any, args: list[Arg], span: Span) -> Any:
     given: dict[str, Any] = {}
     fields = parameters(cls)
     positional = [a for a in args if a.keyword is None]
-    queue = [p for p in fields if p.name not in {a.keyword for a in args}]
+    queue = list(fields)
     for a in positional:
         if not queue:
             raise fail(
                 "E0205", f"`{cls.name}` takes fewer arguments", a.span, helps=(f"signature: {signature_of(cls)}",)
             )
         p = queue[0]
+        refuse_twice(cls.name, p.name, a, args)
         if p.kind == "axes":
             if a.axis is None:
                 raise fail("E0206", "the name of an axis is needed here", a.span)

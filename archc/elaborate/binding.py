@@ -45,15 +45,15 @@ class Bound:
 def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
     """Match arguments to parameters by place and keyword. Raises ArchError E0203, E0204, E0205."""
     name, declared = ref.tree.name, ref.tree.parameters
-    from archc.elaborate.arguments import AxisName, unknown, unwrap
+    from archc.elaborate.arguments import AxisName, refuse_twice, unknown, unwrap
 
     values: dict[str, Any] = {}
     spans: dict[str, Span] = {}
-    keywords = {a.keyword for a in args if a.keyword is not None}
-    queue = [p for p in declared if p.name not in keywords]
+    keywords = [a for a in args if a.keyword is not None]
+    queue = list(declared)
     foreign: tuple[Diagnostic, ...] = ()
     if piped is not None:
-        first = next((p for p in queue if _takes(p.type, piped)), None)
+        first = next((p for p in queue if _takes(p.type, piped) and p.name not in {a.keyword for a in keywords}), None)
         if first is None:
             raise fail(
                 "E0205", f"`{name}` takes no tensor that `|>` could give it", span, helps=(signature_of(ref.tree),)
@@ -73,6 +73,7 @@ def bind(ref: ComponentRef, args: list[Any], piped: Any, span: Span) -> Bound:
                 raise fail("E0205", f"`{name}` takes {counted(declared)}", a.span, "one too many",
                            helps=(signature_of(ref.tree),))  # fmt: skip
             target = queue.pop(0).name
+            refuse_twice(name, target, a, keywords)
         value = unwrap(a.value)
         if value is None or isinstance(value, AxisName):
             wanted = next(p for p in declared if p.name == target)
@@ -183,11 +184,8 @@ def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span, session
                 raise fail("E0307", f"`{owner}` needs an axis `{a.name}`, and its operand is {type}", span)
         return {}
     if len(named) != len(type.axes):
-        raise fail(
-            "E0307",
-            f"`{owner}` takes {len(named)} axes, [{', '.join(a.name for a in named)}], and its operand is {type}",
-            span,
-        )
+        takes = f"`{owner}` takes {len(named)} axes, [{', '.join(a.name for a in named)}]"
+        raise fail("E0307", f"{takes}, and its operand is {type}", span, helps=_merged(type, [a.name for a in named]))
     names = {theirs: ours.name for theirs, ours in zip(type.names, named, strict=True)}
     for theirs, ours in names.items():
         if theirs != ours and ours in type.names:
@@ -196,6 +194,21 @@ def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span, session
             helps = _reordered(list(type.names), [a.name for a in named])
             session.refuse(fail("E0306", told, span, f"`{theirs}` stands where `{ours}` should", helps=helps))
     return names
+
+
+def _merged(type: TensorType, wanted: list[str]) -> tuple[str, ...]:
+    """How the positions of an operand become the one position of a signature."""
+    by_name = "`[B, C, ...]` in the signature takes axes by name, however many there are"
+    places = [axis.name for axis in type.positions]
+    ours = [name for name in wanted if name not in type.names]
+    if len(places) < 2 or len(ours) != 1 or {*wanted} - {*ours} != {*type.names} - {*places}:
+        return (by_name,)
+    found, target = list(type.names), [f"{n}=({' '.join(places)})" if n in ours else n for n in wanted]
+    while found and target and found[0] == target[0]:
+        found, target = found[1:], target[1:]
+    while found and target and found[-1] == target[-1]:
+        found, target = found[:-1], target[:-1]
+    return (f'`|> rearrange("{" ".join(found)} -> {" ".join(target)}")` merges the positions', by_name)
 
 
 def _reordered(found: list[str], wanted: list[str]) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from archc.elaborate.values import (
 )
 from archc.ir.graph import Value
 from archc.ir.sym import Apply, Comprehension, Const, Extent, FnDef, Scalar, Sym, Var, apply, const
+from archc.ir.types import TensorType
 from archc.ops.base import parameters
 from archc.ops.table import NEGATIVE, NOT, OPERATIONS, OPERATORS, PICK
 from archc.source import Span
@@ -545,7 +546,7 @@ def _pick(value: Value, subscript: tree.Subscript, expr: tree.Index, scope: Scop
     axis = subscript.axis
     if axis is None:
         raise fail("E0208", "a tensor is indexed by axis name", subscript.span, "which axis?",
-                   helps=(f"write `[{value.type.names[-1] if value.type.names else 'C'}=...]`",))  # fmt: skip
+                   helps=(_by_name(value.type, expr),))  # fmt: skip
     fields: dict[str, Any] = {"axis": axis}
     if isinstance(subscript.index, tree.Slice):
         for name, bound in (("start", subscript.index.start), ("stop", subscript.index.stop)):
@@ -561,6 +562,17 @@ def _pick(value: Value, subscript: tree.Subscript, expr: tree.Index, scope: Scop
             raise fail("E0111", "a tensor's value is used as an index", subscript.span,
                        helps=("use `gather(x, index, AXIS)` to read at computed places",))  # fmt: skip
     return operations.apply_op(PICK, [value], fields, None, expr.span, scope)
+
+
+def _by_name(type: TensorType, expr: tree.Index) -> str:
+    """The index as it is written with the names of axes."""
+    pairs = list(zip(type.names, expr.subscripts, strict=False))
+    whole = [isinstance(s.index, tree.Slice) and s.index.start is None and s.index.stop is None for _, s in pairs]
+    named = [
+        f"{n}={s.span.text}" for (n, s), all_of_it in zip(pairs, whole, strict=True) if s.axis is None and not all_of_it
+    ]
+    shown = f"`{expr.value.span.text}[{', '.join(named)}]`" if named else "`x[N=0]`, `x[N=1:]`"
+    return f"counted from the first, this would be {shown}: the axes are {', '.join(type.names)}"
 
 
 # ---- attributes

@@ -131,6 +131,8 @@ LEFT_OUT: dict[str, str] = {
     "padding_mode": "`pad(x, H=1, W=1, mode=\"reflect\")` before it, and `pad=0`",
     "affine": "`standardize` is a batch norm without weights",
     "elementwise_affine": "leave it out: write the norm by hand with `mean` and `var` where it has no weights",
+    "shifts": "by axis: `roll(H=3, W=3)`",
+    "dims": "axes are given by name, each with its own number: `roll(H=3, W=3)`",
     "scale": "sizes are given by axis: `resize(H=2 * x.H, W=2 * x.W)`",
     "scale_factor": "sizes are given by axis: `resize(H=2 * x.H, W=2 * x.W)`",
     "output_size": "sizes are given by axis: `H=7, W=7`",

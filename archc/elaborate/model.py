@@ -130,7 +130,8 @@ class Model:
         for name, part in zip(statement.targets, parts, strict=True):
             tensors = tensors_in(part)
             if not tensors:
-                raise fail("E0206", f"`{name}` is not a tensor", statement.span)
+                raise fail("E0206", f"the output `{name}` must be a tensor, and this is {kind_of(part)}",
+                           statement.value.span, helps=_whole_list(statement.value, scope))  # fmt: skip
             if any(o.name == name and o.kind == statement.keyword for o in self.outputs):
                 first = next(o.span for o in self.outputs if o.name == name)
                 raise fail("E0405", f"the output `{name}` is given twice", statement.span, "again",
@@ -208,6 +209,16 @@ class Model:
                 self.rules += rules
             case tree.Matches():
                 self.matches.append(statement)
+
+
+def _whole_list(expr: tree.Expr, scope: Scope) -> tuple[str, ...]:
+    """Help where an operation was given a list, took it for no tensor, and became a recipe."""
+    match expr:
+        case tree.Call(function=tree.Name(name=name), arguments=arguments):
+            given = [scope.env.get(a.value.name) for a in arguments if isinstance(a.value, tree.Name)]
+            if any(isinstance(v, Many) for v in given):
+                return (f"`{name}` takes one tensor; `total(xs)` of `std.layout` adds the tensors of a list",)
+    return ()
 
 
 def _bound_of(statement: tree.Entry, values: list[Value]) -> Any:

@@ -47,13 +47,13 @@ class EntryRef:
 
 def call_fn(ref: FnRef, args: list[Any], piped: Any, span: Span, scope: Scope) -> Any:
     """A compile-time function; with tensors its expression is written in place."""
-    from archc.elaborate.arguments import unknown, unwrap
+    from archc.elaborate.arguments import refuse_twice, unknown, unwrap
     from archc.elaborate.expressions import evaluate
     from archc.ir.sym import Apply
 
     declared = ref.tree.parameters
     given: dict[str, Any] = {}
-    queue = [p for p in declared if p.name not in {a.keyword for a in args}]
+    queue = list(declared)
     if piped is not None and queue:
         given[queue.pop(0).name] = piped
     for a in args:
@@ -66,7 +66,11 @@ def call_fn(ref: FnRef, args: list[Any], piped: Any, span: Span, scope: Scope) -
         value = unwrap(a.value)
         if value is None:
             raise unknown(a)
-        given[a.keyword or queue.pop(0).name] = value
+        target = a.keyword
+        if target is None:
+            target = queue.pop(0).name
+            refuse_twice(ref.tree.name, target, a, args)
+        given[target] = value
     inner = Scope(scope.frame, ref.file, {}, None, model=scope.model)
     for p in declared:
         if p.name in given:

@@ -63,7 +63,9 @@ def operate(op: str, operands: list[Scalar], span: Span) -> Scalar:
         from archc.elaborate.values import kind_of
 
         shown = " and ".join(kind_of(x) for x in operands)
-        raise fail("E0206", f"`{op.replace('neg', '-')}` works on numbers, not on {shown}", span)
+        each = f"on each item: `[x {op} ... for x in xs]`" if any(isinstance(v, tuple) for v in values) else ""
+        raise fail("E0206", f"`{op.replace('neg', '-')}` works on numbers, not on {shown}", span,
+                   helps=(each,) if each else ())  # fmt: skip
     try:
         if any(isinstance(v, Size) for v in values):
             return Scalar(_symbolic(op, values, span), sym)

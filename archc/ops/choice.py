@@ -60,7 +60,7 @@ class Where(Op):
             raise OpError(
                 f"the condition of `where` is bool, and this is {c}",
                 "E0305",
-                help="compare it, as in `x > 0`",
+                help="declare it as `bool[B, N]`, or compare it: `x > 0`",
             )
         if len(xs) + (self.a is not None) + (self.b is not None) != 2:
             raise OpError("`where` takes a condition and two values", "E0204")

@@ -34,14 +34,11 @@ def parse_side(text: str) -> list[Item]:
         found = ITEM.match(text, place)
         if found is None:
             rest = text[place:].strip()
-            named = (
-                f"a group has the name of its axis before it: `C={rest[: rest.find(')') + 1]}`; "
-                if rest[0] == "("
-                else ""
-            )
+            group = f"the axis of `{rest[: rest.find(')') + 1]}` has no name" if rest[0] == "(" else ""
             raise refuse(
-                f"`{rest}` is not understood in a pattern",
-                help=named + 'only axes that change are listed, by name: "C=(heads C) -> heads C"',
+                group or f"`{rest}` is not understood in a pattern",
+                help="a group follows the name of its axis, and only axes that change are listed: "
+                '"H W -> N=(H W)" merges two, "C=(heads C) -> heads C" takes one apart',
             )
         parts = None
         if found.group(2) is not None:

@@ -151,12 +151,20 @@ def split_statements(source: Source) -> Lines:
         for bracket in _unclosed(scan):
             _never_closed(scan, bracket, last_end)
     if scan.found:
-        raise ArchError(sorted(scan.found, key=lambda d: d.span.start if d.span else 0))
+        raise ArchError(_independent(scan.found))
     if text.startswith("\ufeff"):
         pieces.insert(0, " ")
     if last != "{":
         pieces.append("\n")
     return Lines("".join(pieces), tuple(comments), scan.closers)
+
+
+def _independent(found: list[Diagnostic]) -> list[Diagnostic]:
+    """Findings in order, without those about brackets that a text which is never closed has swallowed."""
+    ordered = sorted(found, key=lambda d: d.span.start if d.span else 0)
+    swallowed = (n for n, d in enumerate(ordered) if d.code == "E0104" and d.span and {*d.span.text} & {*"()[]{}"})
+    opened = next(swallowed, len(ordered))
+    return [d for n, d in enumerate(ordered) if n <= opened or d.code not in ("E0102", "E0103")]
 
 
 def _in_parentheses(brackets: list[_Bracket]) -> bool:

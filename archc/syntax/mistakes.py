@@ -345,6 +345,8 @@ def _value_unused(place: Place) -> Finding | None:
         return None
     if place.line_ends or place.word.text in OPERATORS:
         helps = ("give the value a name: `name = ...`, or `return` it",)
+        if place.text[place.word.start :].startswith(".append("):
+            helps = (f"to add to a list write `{place.last} += [x]`",)
         return Finding("an expression alone is not a statement", helps)
     return None
 
@@ -402,6 +404,14 @@ def _nested_names(place: Place) -> Finding | None:
     if names:
         helps = ("to count beside it: `for i, a, b in zip(range(len(xs)), xs, ys)`",)
     return Finding("the names of a loop stand without parentheses", helps, label="expected a name")
+
+
+def _computed_label(place: Place) -> Finding | None:
+    """`x |> f"conv{i}": conv(8, 3)`."""
+    if place.word.kind != "text" or place.last not in ("f", "|>") or "|>" not in [w.text for w in place.before]:
+        return None
+    helps = ("a label is a plain name; the turns of a loop with a label are numbered: `convs.0`, `convs.1`",)
+    return Finding("a label is not a text", helps, label="a name is needed")
 
 
 def _lone_text(place: Place) -> Finding | None:
@@ -462,6 +472,7 @@ _RULES: tuple[Callable[[Place], Finding | None], ...] = (
     _compare_by_one_sign,
     _targets_in_parentheses,
     _nested_names,
+    _computed_label,
     _lone_text,
     _lone_else,
     _outside_component,

@@ -55,7 +55,8 @@ def step_of(expr: tree.Expr) -> Step:
     args = tuple(_number(argument.value, real=name == "scale") for argument in arguments)
     least, most = STEPS[name]
     if not least <= len(args) <= most or (name == "flatten" and len(args) == 1):
-        raise TransformError(f"`{name}` does not take {len(args)} numbers")
+        wanted = str(least) if least == most else f"at least {least}" if most > 8 else f"{least} to {most}"
+        raise TransformError(f"`{name}` takes {wanted} numbers, and {len(args)} are given")
     return Step(name, args)
 
 

@@ -143,9 +143,7 @@ def test_brackets_never_closed() -> None:
     text = "model m() {\n    y = f(a,\n        b\n    z = 3\n}\n"
     diagnostic = only(text)
     assert (diagnostic.code, diagnostic.message) == ("E0102", "`(` is never closed")
-    assert (
-        str(diagnostic.span) == "test:3:9"
-    )  # behind `b`: the next line is indented as the line of the bracket
+    assert str(diagnostic.span) == "test:3:9"  # behind `b`: the next line is indented as the line of the bracket
     assert diagnostic.label == "expected `)` here or before"
     assert [str(label.span) for label in diagnostic.related] == ["test:2:10"]
 
@@ -210,6 +208,11 @@ def test_names_are_made_of_ascii() -> None:
 def test_everything_that_the_scan_finds_is_said_at_once() -> None:
     codes = [diagnostic.code for diagnostic in found("x = 'a'\ny = \"b\nz = a @ b\nu = (c\n")]
     assert codes == ["E0105", "E0104", "E0105", "E0102"]
+    # A bracket that an open text has swallowed is no mistake of its own.
+    assert [diagnostic.code for diagnostic in found('block f(x: [B], kind: str = "b) {\n    y = x @ x\n}\n')] == [
+        "E0104",
+        "E0105",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -313,9 +316,7 @@ def damaged(text: str, rng: random.Random) -> str:
         elif change == 2:
             words[at] = rng.choice(words)
         else:
-            words.insert(
-                at, rng.choice(["'", "!", "}", "(", '"', "\\", "é", "for", "3x", "\x00", "**", ":", "|>"])
-            )
+            words.insert(at, rng.choice(["'", "!", "}", "(", '"', "\\", "é", "for", "3x", "\x00", "**", ":", "|>"]))
     return "".join(words)
 
 
