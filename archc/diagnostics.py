@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from archc.records import dataclass
@@ -64,6 +63,8 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """A help line naming the known word closest to `name`, if one is close."""
+    from difflib import get_close_matches  # most runs have no mistake to tell
+
     words = {word.lower(): word for word in known if word != name}
     close = get_close_matches(name.lower(), words, n=1, cutoff=0.6)
     return (f"did you mean `{words[close[0]]}`?",) if close else ()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -31,7 +29,7 @@ def report(
     lines = [*_lines(cost, cost.rows, {"stage": 0, "block": 1, "op": 2}[per])]
     writers: dict[str, Callable[[], str]] = {
         "text": lambda: _text(cost, lines, times),
-        "json": lambda: json.dumps(as_dict(cost, per, devices), indent=2, ensure_ascii=False) + "\n",
+        "json": lambda: _json(as_dict(cost, per, devices)),
         "csv": lambda: _csv(lines),
         "markdown": lambda: _markdown(cost, lines),
         "latex": lambda: _latex(cost),
@@ -263,7 +261,18 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+# The packages of single formats are loaded with them: a table need not wait for those of the others.
+
+
+def _json(document: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
 def _csv(lines: list[Line]) -> str:
+    import csv
+
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +36,8 @@ def check_command(specs: Sequence[str], form: str) -> int:
         elif spec is not None:
             say("\n".join(_lines(spec, sound)))
     if form == "json":
+        import json
+
         document = {
             "archc": __version__,
             "files": files,

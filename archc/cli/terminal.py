@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -23,6 +22,8 @@ def note(text: str) -> None:
 
 def complain(diagnostics: Iterable[Diagnostic]) -> None:
     """Diagnostics, to stderr, in colour on a terminal."""
+    import shutil
+
     width = shutil.get_terminal_size((100, 24)).columns if sys.stderr.isatty() else 100
     text = render(diagnostics, wants_color(sys.stderr), width)
     if text:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +64,8 @@ def _cache_file(key: str) -> Path:
 
 def _store(parser: Lark, path: Path) -> None:
     """Write the cache file at once or not at all; a folder that cannot be written to is no error."""
+    import tempfile
+
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
