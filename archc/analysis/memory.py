@@ -54,6 +54,17 @@ class Plan:
         return self.inside + sum(self.bytes[storage] for storage in self.saved)
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What an operation says of its memory: whether it is a view, whether it has parameters, what it saves, and the
+    bytes of its notes; each with the operand whose gradient asks for it, or none."""
+
+    view: bool
+    owns: bool
+    saved: tuple[tuple[str, str], ...]
+    notes: tuple[tuple[int, str], ...]
+
+
 class Memory:
     """Plans and peaks of templates under one setting, each made once.
 
@@ -64,6 +75,7 @@ class Memory:
         self.setting = setting
         self._plans: dict[tuple[int, bool, tuple[bool, ...]], tuple[Template, Plan]] = {}
         self._peaks: dict[int, tuple[int, int]] = {}
+        self._known: dict[int, tuple[Apply, Facts]] = {}
 
     def plan(self, template: Template, needs: Sequence[bool] | None = None, training: bool = True) -> Plan:
         """`needs` says of each input whether it needs a gradient; left out, all do."""
@@ -126,9 +138,9 @@ class Memory:
         training: bool,
     ) -> Event:
         setting, op = self.setting, apply.op
-        types = [setting.operand(x) for x in apply.inputs]
+        facts = self._facts(apply)
         first = len(sizes)
-        if op.is_view(*types) or (op.idle and not training):
+        if facts.view or (op.idle and not training):
             # Without an operand it is a weight, which is no activation.
             base = reads[0] if reads else len(sizes)
             if not reads:
@@ -138,26 +150,34 @@ class Memory:
             for value in apply.outputs:
                 storage[value.uid] = len(sizes)
                 sizes.append(setting.bytes(value.type))
-        owns = owns or any(weight.kind == "param" for weight in op.weights(*types))
-        needed = owns or any(wanted[value.uid] for value in values(apply.inputs))
+        needed = owns or facts.owns or any(wanted[value.uid] for value in values(apply.inputs))
         for value in apply.outputs:
             wanted[value.uid] = needed and op.differentiable and value.type.dtype == "float"
-        notes = op.notes(types, [setting.type(value.type) for value in apply.outputs])
-        worth = [setting.number(note.elements) * setting.element(note.dtype) for note in notes]
         saves: set[int] = set()
         noted = 0
         if needed and op.differentiable:
-            for word in op.saved(*types).split():
-                name, _, of = word.partition(":")
-                if of and not _any(wanted, apply, of):
-                    continue
-                kept = apply.outputs if name == "result" else values(_named(apply, name))
-                saves |= {storage[value.uid] for value in kept}
-            noted = sum(
-                size for note, size in zip(notes, worth, strict=True) if not note.of or _any(wanted, apply, note.of)
-            )
-        beside = 0 if op.idle and not training else sum(worth)
+            for name, of in facts.saved:
+                if not of or _any(wanted, apply, of):
+                    kept = apply.outputs if name == "result" else values(_named(apply, name))
+                    saves |= {storage[value.uid] for value in kept}
+            noted = sum(size for size, of in facts.notes if not of or _any(wanted, apply, of))
+        beside = 0 if op.idle and not training else sum(size for size, _ in facts.notes)
         return Event(reads, tuple(range(first, len(sizes))), frozenset(saves), noted, beside, None)
+
+    def _facts(self, apply: Apply) -> Facts:
+        known = self._known.get(id(apply))
+        if known is None:
+            setting, op = self.setting, apply.op
+            types = [setting.operand(x) for x in apply.inputs]
+            notes = op.notes(types, [setting.type(value.type) for value in apply.outputs])
+            facts = Facts(
+                op.is_view(*types),
+                any(weight.kind == "param" for weight in op.weights(*types)),
+                tuple((name, of) for name, _, of in (word.partition(":") for word in op.saved(*types).split())),
+                tuple((setting.number(n.elements) * setting.element(n.dtype), n.of) for n in notes),
+            )
+            known = self._known[id(apply)] = (apply, facts)
+        return known[1]
 
     def peak(self, template: Template) -> tuple[int, int]:
         """(highest, final) bytes above what is held when the template begins.

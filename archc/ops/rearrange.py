@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
@@ -56,6 +57,7 @@ def parse_side(text: str) -> list[Item]:
     return items
 
 
+@cache
 def parse(pattern: str) -> tuple[list[Item], list[Item]]:
     """The two sides of a pattern, checked against each other. Raises OpError."""
     if len(pattern) > 1000:
