@@ -114,8 +114,8 @@ def _takes(type: tree.TypeDecl, value: Any) -> bool:
     return isinstance(type, tree.ListDecl)
 
 
-def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
-    """Raises ArchError E0206 where a value does not have its parameter's kind."""
+def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span, signature: str = "") -> None:
+    """Raises ArchError E0206 where a value does not have its parameter's kind; `signature` is that of the owner."""
     from archc.where.paths import Path
     from archc.where.regions import Region
 
@@ -170,7 +170,7 @@ def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span) -> None:
         wanted = "a tensor" if isinstance(p.type, tree.TensorDecl) else f"`{p.type.span.text}`"
         at = declared_at(p) if p.default is None or p.default.span != span else ()
         raise fail("E0206", f"`{p.name}` of `{owner}` needs {wanted}, and this is {kind_of(value)}", span, related=at,
-                   helps=help_kind(value, wanted, span.text))  # fmt: skip
+                   helps=(*help_kind(value, wanted, span.text), *filter(None, [signature])))  # fmt: skip
 
 
 def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span, session: Session) -> dict[str, str]:

@@ -253,7 +253,8 @@ def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, spa
                        helps=(f"signature: {signature(op)}",))  # fmt: skip
         if suffix != "*" and isinstance(value, Many):
             raise fail("E0206", f"`{op.name}` takes one tensor, and this is {kind_of(value)}", span,
-                       helps=(f"signature: {signature(op)}",))  # fmt: skip
+                       helps=("one of them is `xs[0]`; for each of them: `[f(x) for x in xs]`",
+                              f"signature: {signature(op)}"))  # fmt: skip
         for item in taken_apart(value) if isinstance(value, Many) else ():
             if not isinstance(item, Value):
                 raise fail("E0206", f"`{op.name}` takes tensors, and its list holds {kind_of(item)}", span)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from archc.diagnostics import fail
-from archc.elaborate.binding import Bound, bind, bind_defaults, bind_sizes, check_kind, check_sizes, fit
+from archc.elaborate.binding import Bound, bind, bind_defaults, bind_sizes, check_kind, check_sizes, fit, signature_of
 from archc.elaborate.frame import Conflict, Scope
 from archc.elaborate.templates import captured, run_body, template_for, with_tensors
 from archc.elaborate.trail import Use
@@ -54,7 +54,7 @@ def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str |
     bound.values = {name: with_tensors(value, scope.frame.use) for name, value in bound.values.items()}
     for p in ref.tree.parameters:
         if p.name in bound.values:
-            check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name])
+            check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name], signature_of(ref.tree))
     with scope.session.using(Use(ref, span, bound.values)):
         return _apply_bound(ref, bound, label, span, scope)
 

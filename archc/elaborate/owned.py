@@ -6,8 +6,9 @@ from typing import Any
 
 from archc.diagnostics import did_you_mean, fail
 from archc.elaborate.assigning import bind_name
-from archc.elaborate.expressions import evaluate
+from archc.elaborate.expressions import evaluate, find_callable
 from archc.elaborate.frame import Scope
+from archc.elaborate.scalars import FUNCTIONS
 from archc.elaborate.starts import check_start
 from archc.elaborate.values import POISON, Deferred, Many, Module, Poison, kind_of
 from archc.ir.graph import (
@@ -106,11 +107,24 @@ def initialiser(expr: tree.Expr, scope: Scope) -> Init:
         if not all(isinstance(a, Scalar) and isinstance(a.value, (int, float)) for a in args):
             raise fail("E0206", f"`{kind}` takes numbers", inner.span)
         return Init(kind, tuple(args))
+    if isinstance(inner, tree.Call) and isinstance(inner.function, tree.Name):
+        _refuse_unknown(inner.function, scope)
     value = evaluate(expr, scope)
     if isinstance(value, Scalar) and isinstance(value.value, (int, float)):
         return Init("fill", (value,))
     raise fail("E0226", f"a weight starts as a number or an initialiser, not as {kind_of(value)}", expr.span,
                helps=("initialisers are " + ", ".join(INITS), *_as_table(value, expr)))  # fmt: skip
+
+
+def _refuse_unknown(name: tree.Name, scope: Scope) -> None:
+    """Raises ArchError E0226 for a call of nothing that is known, where an initialiser may stand."""
+    if find_callable(name.name, scope) is not None or name.name in FUNCTIONS:
+        return
+    plain = name.name.rstrip("_")
+    close = plain if plain in INITS else {"randn": "normal", "rand": "uniform", "gauss": "normal"}.get(plain)
+    helps = (f"did you mean `{close}`?",) if close else did_you_mean(plain, INITS)
+    known = f"initialisers are {', '.join(INITS)}"
+    raise fail("E0226", f"there is no initialiser `{name.name}`", name.span, "unknown name", helps=(*helps, known))
 
 
 def _as_table(value: Any, expr: tree.Expr) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def help_kind(value: Any, wanted: str, text: str) -> tuple[str, ...]:
     """How a value, written as `text`, becomes one of the kind that is wanted."""
     raw = value.value if isinstance(value, Scalar) else value
     match raw:
-        case float() if "int" in wanted or "whole" in wanted or "size" in wanted:
+        case float() if abs(raw) >= 1 and ("int" in wanted or "whole" in wanted or "size" in wanted):
             shown = f"int({text.rpartition('=')[2].strip()})" if len(text) < 40 else "int(...)"
             return (f"`{shown}` cuts it to a whole number; `//` divides whole numbers into one",)
         case Value() if "recipe" in wanted:

@@ -94,11 +94,13 @@ def real(value: Scalar, name: str, low: float = -math.inf, high: float = math.in
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise OpError(f"`{name}` must be a number, and is {shown(value)}", "E0213", argument=name)
     if not (-LARGEST <= number <= LARGEST and low <= number <= high):
-        least, most = (
-            f" of at least {low:g}" if low > -math.inf else "",
-            f" of at most {high:g}" if high < math.inf else "",
-        )
-        raise OpError(f"`{name}` must be a finite number{least}{most}, and is {number}", "E0213", argument=name)
+        bounds = (math.isfinite(low), math.isfinite(high))
+        kind = {
+            (True, True): f"a number from {low:g} to {high:g}",
+            (True, False): f"a finite number of at least {low:g}",
+            (False, True): f"a finite number of at most {high:g}",
+        }.get(bounds, "a finite number")
+        raise OpError(f"`{name}` must be {kind}, and is {number}", "E0213", argument=name)
     return number
 
 

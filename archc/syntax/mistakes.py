@@ -381,6 +381,11 @@ def _misplaced_label(place: Place) -> Finding | None:
 
 
 def _compare_by_one_sign(place: Place) -> Finding | None:
+    words = [word.text for word in place.before]
+    if place.word.text == "=" and len(words) == 3 and words[1] == "=" and place.opener is None:
+        first, _, second = words
+        helps = (f"write `{second} = ...`, then `{first} = {second}`",)
+        return Finding("one name gets a value at a time", helps, label="a second `=`")
     if place.word.text == "=" and "==" in place.wanted:
         return Finding("`=` does not compare", ("to compare write `==`",), label="this gives a name its value")
     return None
