@@ -35,6 +35,7 @@ NETWORKS: dict[str, tuple[int | None, str]] = {
     "deit_s": (224, "meta"),
     "swin_t": (224, "meta"),
     "poolformer_s12": (224, "meta"),
+    "convnext_t": (224, "meta"),
     "maxvit_tiny": (224, "meta"),
     "conv_attention": (224, "meta"),
     "mamba_attention": (224, "meta"),

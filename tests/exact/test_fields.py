@@ -34,6 +34,7 @@ COPIES: dict[str, tuple[dict[str, Any], tuple[int, int], tuple[str, ...]]] = {
         ("patch_embed", "layers.0", "layers.1", "layers.2", "layers.3"),
     ),
     "poolformer_s12": ({"dims": [4, 4, 4, 4]}, (32, 64), ("stages.0", "stages.3")),
+    "convnext_t": ({"dims": [4, 4, 4, 4], "depths": [1, 1, 2, 1]}, (32, 1024), ("stages.0", "stages.2", "stages.3")),
     "maxvit_tiny": (
         {"dims": [32, 32], "depths": [1, 1], "stem_dim": 4, "img_size": 64},
         (64, 128),

@@ -26,6 +26,7 @@ PUBLISHED = [
     "ccnet_cca_r2",
     "ccnet_r101",
     "ccnet_rcca_head",
+    "convnext_t",
     "dasiamrpn_vot",
     "deit_s",
     "maxvit_tiny",

@@ -18,6 +18,7 @@ NAMES = [
     *(f"vig_{size}" for size in "tsb"),
     *(f"deit_{size}" for size in ("ti", "s", "b")),
     *(f"swin_{size}" for size in "tsb"),
+    *(f"convnext_{size}" for size in "tsb"),
     *(f"poolformer_{size}" for size in ("s12", "s24", "s36", "m36", "m48")),
     "ccnet_r101", "ccnet_rcca_head", "ccnet_cca_r2",
     "dasiamrpn_vot", "dasiamrpn_big",
@@ -45,7 +46,7 @@ def test_a_named_file_binds_its_name_and_nothing_else(name: str) -> None:
     assert bound(SPECS / f"{name}.arch") == [name]
 
 
-@pytest.mark.parametrize("name", ["van", "maxvit", "vig", "deit", "swin", "poolformer", "ccnet", "dasiamrpn"])
+@pytest.mark.parametrize("name", ["van", "maxvit", "vig", "deit", "swin", "convnext", "poolformer", "ccnet", "dasiamrpn"])
 def test_a_family_binds_no_variant(name: str) -> None:
     assert bound(SPECS / f"{name}.arch") == []
 
