@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from random_specs import random_spec
 
 from archc.backend.module import Figures, emit
 from archc.backend.reread import compare, reread
@@ -14,6 +13,7 @@ from archc.elaborate.model import elaborate, variant
 from archc.ir.program import Program
 from archc.source import Source
 from archc.verify import verify
+from whole_specs.statement_order import random_spec
 
 SIZES = [{"B": 2, "N": 5}, {"B": 1, "N": 2}]
 # Each of these was once written wrongly.

@@ -1,0 +1,1 @@
+"""Random whole specs: what writes them, and what they are held to."""
