@@ -11,13 +11,14 @@ from archc.ir.program import Output, Program
 
 
 def forward_lines(program: Program, owner: ClassWriter, checks: list[Line]) -> list[Line]:
-    """The method `forward`: inputs in declared order, outputs in declared order (a tuple where there are several).
+    """The method `forward`: inputs and outputs in declared order (a tuple where there are several).
 
-    Outputs `when training` and losses are added in training only; states come last on both sides.
+    Inputs that may be left out stand behind the others. Outputs `when training` and losses are added in training
+    only; states come last on both sides.
     """
     writer = owner.writer(program.root)
     arguments = []
-    for i in program.inputs:
+    for i in sorted(program.inputs, key=lambda i: (i.default is not None, i.kind == "state")):
         name = identifier(i.name)
         writer.taken.add(name)
         if i.value.type.dtype == "float" and i.default is None:
