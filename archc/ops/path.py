@@ -192,14 +192,15 @@ def _scan(code: Code, path: Path, decay: Operand, update: Operand) -> Operand:
     order = None
     if not path.plain:
         order = code.let(path.order(code, sizes, f"{update}.device"), "order")
-    many = path.lattices()
+    many = path.count(code)
+    several = many != "1"
     still = not any(name in decay.order for name in over)
-    d = _on_path(_aligned(decay, update, over, sizes), where, len(over), None if still else order, 1 if still else many)
-    d += f".unsqueeze({where})" if still and many > 1 else ""
+    d = _on_path(_aligned(decay, update, over, sizes), where, len(over), None if still else order, "1" if still else many)
+    d += f".unsqueeze({where})" if still and several else ""
     u = _on_path(update, where, len(over), order, many)
-    dim = where + (many > 1)
+    dim = where + several
     call = f"{code.helper('recur')}({d}, {u}, {dim}{', reverse=True' if reverse else ''})"
-    if many > 1:
+    if several:
         call += f".flatten({where}, {where + 1})"
     if order is not None:
         call += f".index_select({where}, {order}.argsort())"
@@ -228,13 +229,13 @@ def _aligned(decay: Operand, update: Operand, over: tuple[str, ...], sizes: Sequ
     return x
 
 
-def _on_path(x: Operand, where: int, count: int, order: str | None, many: int) -> str:
+def _on_path(x: Operand, where: int, count: int, order: str | None, many: str) -> str:
     """`x` with the axes of the path as one, in the order of the path."""
     text = x.atom
     if count > 1:
         text += f".flatten({where}, {where + count - 1})"
     if order is not None:
         text += f".index_select({where}, {order})"
-    if many > 1:
+    if many != "1":
         text += f".unflatten({where}, ({many}, -1))"
     return text

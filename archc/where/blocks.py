@@ -31,6 +31,9 @@ class Blocks(Local):
         """The queries of a block along each of `count` moved axes."""
         raise NotImplementedError
 
+    def count(self, code: Code, k: Operand, at: Places) -> str:
+        return product_text([code.number(b) for b in self.cut(len(self.axes(at.names)))])
+
     @property
     def ragged(self) -> bool:
         """Whether the last block of an axis may hang over the edge of the map."""

@@ -14,7 +14,7 @@ from archc.sizes import Size
 from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions
 from archc.where.blocks import Blocks, number_at
 from archc.where.emit import query_sizes
-from archc.where.text import GROUPS, TAP, bound, then, tuple_text
+from archc.where.text import GROUPS, TAP, bound, product_text, then, tuple_text
 
 if TYPE_CHECKING:
     from archc.reference.named import Run
@@ -90,6 +90,14 @@ class Halo(Blocks):
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(b + 2 * h) for b, h, _ in self._steps(len(self.axes(at.names))))
+
+    def count(self, code: Code, k: Operand, at: Places) -> str:
+        moved = len(self.axes(at.names))
+        pairs = zip(numbers(self.block, moved, "block"), numbers(self.halo, moved, "halo", 0), strict=True)
+        sizes = [
+            Scalar(fixed(b) + 2 * fixed(h), apply("+", b.sym, apply("*", Const(2), h.sym))) for b, h in pairs
+        ]
+        return product_text([code.number(size) for size in sizes])
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         b, h, s = (fixed(number_at(v, place)) for v in (self.block, self.halo, self.stride))

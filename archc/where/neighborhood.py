@@ -12,7 +12,7 @@ from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Places, fixed, numbers, one_of, same_positions
 from archc.where.single import Single
-from archc.where.text import TAP, bound, then, tuple_text
+from archc.where.text import TAP, bound, product_text, then, tuple_text
 
 if TYPE_CHECKING:
     from archc.reference.named import Run
@@ -57,6 +57,9 @@ class Neighborhood(Single):
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(k)) for k in numbers(self.size, len(self.axes(at.names)), "size"))
+
+    def count(self, code: Code, k: Operand, at: Places) -> str:
+        return product_text([code.number(size) for size in numbers(self.size, len(self.axes(at.names)), "size")])
 
     def reach(self, at: Places, axis: str) -> Reach | None:
         moved = self.axes(at.names)

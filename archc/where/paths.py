@@ -15,7 +15,7 @@ from archc.ops.base import Check, Code, OpError, arg
 from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import fixed, numbers
-from archc.where.text import tuple_text
+from archc.where.text import product_text, tuple_text
 
 Position = tuple[int, ...]
 
@@ -56,6 +56,10 @@ class Path:
     def lattices(self) -> int:
         """How many sequences there are."""
         return 1
+
+    def count(self, code: Code) -> str:
+        """The text of that number, which another build may have otherwise; `1` where every build has one."""
+        return "1"
 
     @property
     def plain(self) -> bool:
@@ -192,10 +196,13 @@ class Reverse(Path):
     def lattices(self) -> int:
         return self.path.lattices()
 
+    def count(self, code: Code) -> str:
+        return self.path.count(code)
+
     def order(self, code: Code, sizes: Sequence[str], device: str) -> str:
         order = self.path.order(code, sizes, device)
-        many = self.lattices()
-        return f"{order}.flip(0)" if many == 1 else f"{order}.unflatten(0, ({many}, -1)).flip(1).flatten()"
+        many = self.count(code)
+        return f"{order}.flip(0)" if many == "1" else f"{order}.unflatten(0, ({many}, -1)).flip(1).flatten()"
 
 
 @dataclass(frozen=True)
@@ -261,6 +268,9 @@ class Every(Blocked):
         for cut in self.cuts():
             total *= fixed(cut)
         return total
+
+    def count(self, code: Code) -> str:
+        return product_text([code.number(c) for c in self.cuts()])
 
     def sequences(self, sizes: Sequence[int]) -> list[list[Position]]:
         cuts = [fixed(c) for c in self.cuts()]
