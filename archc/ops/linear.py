@@ -59,7 +59,7 @@ class Linear(Op):
         return f"nn.Linear({code.number(x[self.axis].dim)}, {code.number(self.out)}{keyword})"
 
     def torch(self, code: Code, x: Operand) -> Operand:
-        x = x.last(self.axis)
+        x = x.merged(code).last(self.axis)
         if code.functional:
             bias = f", {code.weight('bias')}" if self.bias.value else ""
             return Operand(f"F.linear({x}, {code.weight('weight')}{bias})", x.type, x.order)
