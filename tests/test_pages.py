@@ -19,6 +19,7 @@ from archc.diagnostics import ArchError
 from archc.driver import Spec
 from archc.elaborate.loader import load
 from archc.elaborate.model import elaborate, variant, variant_names
+from archc.elaborate.overrides import contract_parameters
 from archc.ir.text import print_program
 from archc.report import render
 from archc.source import Source
@@ -48,7 +49,9 @@ def stage(name: str, source: Source) -> str:
         case "contract":
             return "\n".join(contract.describe())
         case "module":
-            return _classes(emit(program, contract, Figures(0)))
+            chosen = variant(library, program.name)
+            depends = contract_parameters(library, chosen, program, contract)
+            return _classes(emit(program, contract, Figures(0), depends))
     raise AssertionError(f"no stage is called {name}")
 
 

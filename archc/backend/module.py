@@ -170,12 +170,7 @@ class _File:
         if self.sensitive:
             # The sizes were solved for these values; with others, what is used checks itself.
             values = {name: plain(value) for name, value in self.program.parameters}
-            built = " and ".join(
-                f"len(self.{attribute_name(p)}) == {len(values[p])}"
-                if isinstance(values[p], list)
-                else f"self.{attribute_name(p)} == {literal(values[p])}"
-                for p in self.sensitive
-            )
+            built = " and ".join(_holds(f"self.{attribute_name(p)}", values[p]) for p in self.sensitive)
         # A state is made before the checks; an optional input may be missing.
         inputs = [(i.name, i.value) for i in self.program.inputs if i.default is None or i.kind == "state"]
         return contract_lines(self.program.name, self.contract, inputs, built)
@@ -305,6 +300,15 @@ def contract_lines(owner: str, contract: Contract, inputs: list[tuple[str, Value
             test = f"{built} and {f'({test})' if ' or ' in test else test}"
         lines += [Line(8, f"if {test}:"), Line(12, f'raise ValueError(f"{message}; got {shown}")')]
     return lines
+
+
+def _holds(attribute: str, value: Any) -> str:
+    """A condition that a parameter has the value, or the length, for which a contract was solved."""
+    if isinstance(value, list):
+        return f"len({attribute}) == {len(value)}"
+    if isinstance(value, bool):
+        return attribute if value else f"not {attribute}"
+    return f"{attribute} == {literal(value)}"
 
 
 def _distinct(rules: tuple[InitRule, ...]) -> tuple[InitRule, ...]:

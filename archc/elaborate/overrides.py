@@ -15,9 +15,9 @@ from archc.ir.sym import plain
 
 
 def contract_parameters(library: Library, chosen: Variant, program: Program, contract: Contract) -> tuple[str, ...]:
-    """The whole-number parameters whose change changes the contract, and one of the lists whose common length does.
+    """The numbers and switches whose change changes the contract, and one of the lists whose common length does.
 
-    Found by trying: numbers are changed one at a time, the longest lists lose their last item together. The
+    Found by trying: they are changed one at a time, the longest lists lose their last item together. The
     written module checks its inputs against the contract only while these have the values it was solved for.
     """
     if not contract.requirements:
@@ -25,9 +25,11 @@ def contract_parameters(library: Library, chosen: Variant, program: Program, con
     stated = contract.describe()
     found = []
     for name, value in program.parameters:
-        if dict(program.kinds).get(name) not in ("int", "size") or not isinstance(value.value, int):
+        kind = dict(program.kinds).get(name)
+        if kind not in ("int", "size", "bool") or not isinstance(value.value, int):
             continue
-        if _changes(library, chosen, ({name: 2 * value.value}, {name: value.value + 1}), stated):
+        others = (not value.value,) if kind == "bool" else (2 * value.value, value.value + 1)
+        if _changes(library, chosen, [{name: other} for other in others], stated):
             found.append(name)
     lists = {n: plain(v) for n, v in program.parameters if isinstance(v.value, tuple) and len(v.value) > 1}
     longest = max((len(v) for v in lists.values()), default=0)
