@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from archc.backend.reread import compare, reread
 from archc.contract import Contract, solve
 from archc.elaborate.loader import load
 from archc.elaborate.model import elaborate, variant
+from archc.elaborate.overrides import contract_parameters
 from archc.ir.program import Program
 from archc.reference.interpreter import run
 from archc.reference.seeded import seeded_weights
@@ -53,7 +55,8 @@ def build(text: str, name: str) -> tuple[Program, Contract, str]:
     library = load(Source("random.arch", text))
     program = elaborate(library, variant(library, name))
     contract = solve(program.symbols, program.obligations, dict(program.least))
-    return program, contract, emit(program, contract, Figures(0))
+    depends = contract_parameters(library, variant(library, name), program, contract)
+    return program, contract, emit(program, contract, Figures(0), depends)
 
 
 def check(spec: Spec, *, gradients: bool = True, runs: int = 2) -> list[Built]:
@@ -77,6 +80,17 @@ def check(spec: Spec, *, gradients: bool = True, runs: int = 2) -> list[Built]:
     if len(made) > 1:
         check_overrides(*made[:2])
     return made
+
+
+def forward(net: Any, program: Program, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The outputs of a module by name. Raises Wrong where it fails."""
+    failure = ""
+    try:
+        return named_outputs(program, net(**{identifier(name): x for name, x in given.items()}))
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+    # Outside of the handler: where the file lies is another place each time, and hypothesis looks at it.
+    raise Wrong(failure)
 
 
 def check_format(text: str) -> str:
@@ -178,7 +192,7 @@ def check_runs(built: Built) -> None:
         net = make(module, built.program)
         for env in built.ran:
             given = random_inputs({i.name: i.value for i in built.program.inputs}, env, built.program.root)
-            made = named_outputs(built.program, net(**{identifier(n): x for n, x in given.items()}))
+            made = forward(net, built.program, given)
             point = _point(env)
             hold(list(made) == list(built.variant.outputs), f"outputs {list(made)}")
             for output in (o for o in built.program.outputs if o.name in made):
@@ -234,7 +248,7 @@ def rounding(built: Built, env: dict[str, int]) -> dict[str, float]:
         net.load_state_dict(weights)
 
         def ours(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            return named_outputs(built.program, net(**{identifier(n): x for n, x in given.items()}))
+            return forward(net, built.program, given)
 
         found: dict[str, float] = {}
         for turn in range(1, 5):
@@ -262,7 +276,7 @@ def check_left_out(text: str, built: Built) -> None:
     with loaded(built.text) as module, torch.no_grad():
         net = make(module, built.program)
         net.load_state_dict(weights)
-        found = named_outputs(program, net(**{identifier(n): x for n, x in given.items()}))
+        found = forward(net, program, given)
         wanted = run(program, weights, given)
         far = {n: distance(y, wanted[n]) for n, y in found.items() if distance(y, wanted[n]) > CLOSE}
         hold(not far, f"without {sorted(absent)}: {far}")
@@ -278,7 +292,7 @@ def check_overrides(one: Built, other: Built) -> None:
         net.load_state_dict(weights)
         for env in other.ran:
             given = random_inputs({i.name: i.value for i in other.program.inputs}, env, other.program.root)
-            found = named_outputs(other.program, net(**{identifier(n): x for n, x in given.items()}))
+            found = forward(net, other.program, given)
             wanted = run(other.program, weights, given)
             far = {n: distance(y, wanted[n]) for n, y in found.items() if distance(y, wanted[n]) > CLOSE}
             hold(not far, f"with {other.variant.given} at {env}: {far}")

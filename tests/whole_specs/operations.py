@@ -497,10 +497,12 @@ def pick(a: Author, name: str) -> Result:
 def where(a: Author, name: str) -> Result:
     x = any_float(a)
     c = condition(a, x.type)
+    # The axes are those of the first of the largest.
+    type = c.type.of("float") if len(c.type.axes) == len(x.type.axes) else x.type
     if a.coin():
         y = a.tensor(lambda t: floating(t) and within(t, x.type))
-        return Operand(f"where({c.text}, {x.text}, {y.text})", x.type.exact())
-    return Operand(f"where({c.text}, {x.text}, {a.pick(['0', '-0.5'])})", x.type.exact())
+        return Operand(f"where({c.text}, {x.text}, {y.text})", type.exact())
+    return Operand(f"where({c.text}, {x.text}, {a.pick(['0', '-0.5'])})", type.exact())
 
 
 @operation("argsort", "argmax", "top_k")
