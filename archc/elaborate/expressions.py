@@ -587,7 +587,7 @@ def _attribute(value: Any, name: str, expr: tree.Attribute, scope: Scope) -> Any
         helps = weights if name in ("weight", "bias") else ()
         raise fail("E0207", f"{kind_of(value)} has no sizes", expr.span, what, helps=helps)
     if name not in value.type and (name in OPERATIONS or foreign(name)):
-        helps = (f"write `x |> {name}(...)`",) if name in OPERATIONS else call_helps(name, ())
+        helps = call_helps(name, ()) if foreign(name) else (f"write `x |> {name}(...)`",)
         raise fail("E0201", f"a tensor has no `{name}`", expr.span, what, helps=helps)
     if name not in value.type:
         axes = ", ".join(f"`.{axis}`" for axis in value.type.names)

@@ -74,6 +74,8 @@ CALLS: dict[str, str] = {
     "squeeze": "`mean(x, H, W)` or `x[N=0]` removes axes",
     "expandas": _ONES,
     "repeat": "`expand(x, N=4)` repeats along a new axis",
+    "expand": "`expand(x, B=4)` adds an axis of that size, `mean(x, N)` removes one",
+    "mean": "`mean(x, H, W)`, with the axes by name", "sum": "`sum(x, H, W)`, with the axes by name",
     "shape": _SIZE, "size": _SIZE, "dim": _SIZE, "ndim": _SIZE, "numel": _SIZE,
     "zeros": "`full(0, N=4, C=8)`",
     "ones": "`full(1, N=4, C=8)`",

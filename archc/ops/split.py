@@ -278,6 +278,15 @@ def _one_kind(xs: Sequence[TensorType], what: str) -> TensorType:
     return xs[0]
 
 
+def _lacking(first: TensorType, x: TensorType) -> str:
+    """How the tensor with fewer axes gets those of the other."""
+    few, many = (first, x) if len(first.names) < len(x.names) else (x, first)
+    if set(few.names) < set(many.names):
+        sizes = ", ".join(f"{name}=x.{name}" for name in many.names if name not in few)
+        return f"{few} lacks axes: `expand(..., {sizes})` adds them, with the sizes of a tensor x that has them"
+    return "`expand` adds an axis, `rename` gives one another name"
+
+
 def _same_axes(check: Check, first: TensorType, x: TensorType, what: str, besides: str) -> None:
     """Both have the same axes, of equal sizes but for one. Raises OpError."""
     if set(x.names) != set(first.names):
@@ -285,7 +294,7 @@ def _same_axes(check: Check, first: TensorType, x: TensorType, what: str, beside
             f"`{what}` needs tensors with the same axes, and has {first} and {x}",
             "E0301",
             argument="xs",
-            help="`expand` adds an axis, `rename` gives one another name",
+            help=_lacking(first, x),
         )
     for axis in first.axes:
         if axis.name == besides:

@@ -411,6 +411,13 @@ def _nested_names(place: Place) -> Finding | None:
     return Finding("the names of a loop stand without parentheses", helps, label="expected a name")
 
 
+def _dictionary(place: Place) -> Finding | None:
+    if place.word.text != "{" or "NAME" not in place.wanted or "NUMBER" not in place.wanted:
+        return None
+    helps = ("numbers are parameters, one each, or stand in a list: `dims: list[int]`",)
+    return Finding("there are no dictionaries", helps, label="expected an expression")
+
+
 def _computed_label(place: Place) -> Finding | None:
     """`x |> f"conv{i}": conv(8, 3)`."""
     if place.word.kind != "text" or place.last not in ("f", "|>") or "|>" not in [w.text for w in place.before]:
@@ -478,6 +485,7 @@ _RULES: tuple[Callable[[Place], Finding | None], ...] = (
     _targets_in_parentheses,
     _nested_names,
     _computed_label,
+    _dictionary,
     _lone_text,
     _lone_else,
     _outside_component,
