@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from archc import driver
-from archc.analysis.cost import units
+from archc.analysis.cost import Counter, units
 from archc.analysis.figures import Figures
+from archc.analysis.memory import Memory
+from archc.backend.classes import Classes
+from archc.backend.registered import Modules
+from archc.backend.reread import reread
 from archc.diagnostics import ArchError
 from archc.elaborate import loops, templates, twins
 from archc.elaborate.loader import load
@@ -152,3 +156,30 @@ def written(text: str) -> tuple[str, list[str], Figures]:
     module = driver.compile_variant(driver.Spec(load(Source("net.arch", text)), ("net",)), "net")
     assert module.checked.cost is not None
     return module.text, list(state_dict(module.checked.program)), module.checked.cost.figures
+
+
+# ---- what a command does for 4 copies and for 400
+
+
+def test_counting_and_compiling_do_the_same_for_any_number_of_copies(monkeypatch):
+    done: list[str] = []
+
+    def counted(owner: type, method: str) -> None:
+        original = getattr(owner, method)
+        monkeypatch.setattr(owner, method, lambda *args: done.append(method) or original(*args))
+
+    counted(Counter, "_operation")
+    counted(Memory, "_operation")
+    counted(Modules, "run")
+    counted(Classes, "_make")
+
+    def work(depth: int) -> tuple[list[str], int]:
+        done.clear()
+        # A constructor that hands a rate on to another is read again for each copy: here it only keeps it.
+        own = TOWER.replace("branch: branch(%s)", "conv: conv(C, 3) |> drop_path(%s)")
+        text = written(own % ("rate", depth, 0.1))[0]
+        found = reread(text, "net")
+        assert len(found.parameters) == 2 * depth
+        return sorted(done), text.count("\n")
+
+    assert work(4) == work(400)
