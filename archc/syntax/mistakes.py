@@ -412,7 +412,7 @@ def _nested_names(place: Place) -> Finding | None:
 
 
 def _dictionary(place: Place) -> Finding | None:
-    if place.word.text != "{" or "NAME" not in place.wanted or "NUMBER" not in place.wanted:
+    if place.word.text != "{" or "NUMBER" not in place.wanted or place.last not in ("=", "(", "[", ","):
         return None
     helps = ("numbers are parameters, one each, or stand in a list: `dims: list[int]`",)
     return Finding("there are no dictionaries", helps, label="expected an expression")
