@@ -186,8 +186,8 @@ def notes(cost: Cost) -> list[str]:
         "tensor once: operands and results that a backward pass reads, statistics of norms, masks, places, "
         "and what regions and paths gather; weights left out. peak: tensors of the graph alive at once in "
         "inference, inputs included, each freed after its last use, arguments when their call returns; with "
-        "them what an operation makes beside its result; views cost nothing. A module may hold more for a "
-        "moment, where a name or a copy in another layout outlives this. moved: every operation reads its "
+        "them what an operation makes beside its result; views cost nothing. A module may differ, where "
+        "a name or a copy in another layout lives longer or shorter. moved: every operation reads its "
         "operands and weights and writes its result once. sees: positions of the first input along each "
         "axis, edges not cut off, `<=` where only a bound is known.",
         "The roofline is a bound from data-sheet rates, not a prediction.",
