@@ -403,9 +403,10 @@ def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 expressions = st.recursive(leaves, compound, max_leaves=20)
 
 
+# `require` is a word only where a condition follows: `require [x]` would read an item of it.
 @settings(max_examples=300, deadline=None)
 @given(expressions, expressions, st.sampled_from(["a = {}", "a, b = {}, {}", "return {}, {}", "if {} {{ a = {} }}",
-       "x += {}", "for a in {} {{ b = {} }}", "output a = {}", "param a: [B, C={}] = {}", 'require {}, "said"']))  # fmt: skip
+       "x += {}", "for a in {} {{ b = {} }}", "output a = {}", "param a: [B, C={}] = {}", 'require ({}), "said"']))  # fmt: skip
 def test_any_expression(first: str, second: str, form: str) -> None:
     formatted(f"block f(x: [B]) {{\n{form.format(first, second)}\n}}\n")
 
