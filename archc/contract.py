@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 Env = Mapping[str, int]
+# Facts that are solved; those beyond are tested when the module runs.
+MAX_FACTS = 100
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,12 @@ def solve(symbols: Sequence[str], obligations: Sequence[Obligation], least: Env 
     unlisted = {name for one in facts.values() for name in one.symbols}.difference(symbols)
     names = (*dict.fromkeys(symbols), *sorted(unlisted))
     memo: Memo = {}
-    solution = work(names, facts.values(), low, memo)
+    considered, beyond = list(facts.values())[:MAX_FACTS], list(facts.values())[MAX_FACTS:]
+    solution = work(names, considered, low, memo)
     if solution.contradiction:
-        core = _core(names, list(facts.values()), low, memo)
+        core = _core(names, considered, low, memo)
         return Contract(names, (), (), tuple(one.source for one in core), tuple(kept), low)
-    unproved = tuple(one.source for one in solution.doubtful)
+    unproved = tuple(one.source for one in (*solution.doubtful, *beyond))
     return Contract(names, requirements(solution, names, low), unproved, (), tuple(kept), low, solution)
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from archc.records import dataclass
 from archc.source import Span
+
+MOST_FINDINGS = 50  # a stage looks no further, and no more are drawn
+LONGEST_TEXT = 1_000  # of a message, a label or a note, in characters
+MOST_WORDS = 1_000  # that a misspelt one is compared with
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,9 @@ class Label:
 
     span: Span
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", _short(self.text))
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,12 @@ class Diagnostic:
     helps: tuple[str, ...] = ()
     severity: str = "error"
     uses: tuple[Label, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("message", "label"):
+            object.__setattr__(self, name, _short(getattr(self, name)))
+        for name in ("notes", "helps"):
+            object.__setattr__(self, name, tuple(_short(text) for text in getattr(self, name)))
 
 
 class ArchError(Exception):
@@ -61,10 +75,15 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     )
 
 
+def _short(text: str) -> str:
+    """A message may quote a spec, and a spec may hold a megabyte in one word."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}..."
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """A help line naming the known word closest to `name`, if one is close."""
     from difflib import get_close_matches  # most runs have no mistake to tell
 
-    words = {word.lower(): word for word in known if word != name}
+    words = {word.lower(): word for word in islice(known, MOST_WORDS) if word != name}
     close = get_close_matches(name.lower(), words, n=1, cutoff=0.6)
     return (f"did you mean `{words[close[0]]}`?",) if close else ()

@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 TAB = "    "
+MOST_MARKS = 3  # combining marks that are drawn on one character; the others become escapes
 
 
 @lru_cache(maxsize=4096)
@@ -22,9 +23,13 @@ def glyph(char: str) -> tuple[str, int]:
     if category in ("Mn", "Me"):
         return char, 0
     if category[0] == "C" or category in ("Zl", "Zp"):
-        escaped = char.encode("unicode_escape").decode("ascii")
-        return escaped, len(escaped)
+        return _escaped(char)
     return char, 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _escaped(char: str) -> tuple[str, int]:
+    text = char.encode("unicode_escape").decode("ascii")
+    return text, len(text)
 
 
 # Many diagnostics may point into one very long line: it is measured once.
@@ -32,6 +37,11 @@ def glyph(char: str) -> tuple[str, int]:
 def layout(text: str) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
     """The glyphs of `text`, their widths, and the column where each starts, with the end as a last entry."""
     pairs = [glyph(char) for char in text]
+    marks = 0
+    for at, (_, size) in enumerate(pairs):
+        marks = marks + 1 if size == 0 else 0
+        if marks > MOST_MARKS:
+            pairs[at] = _escaped(text[at])
     widths = tuple(size for _, size in pairs)
     return tuple(shown for shown, _ in pairs), widths, tuple(accumulate(widths, initial=0))
 

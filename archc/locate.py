@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from archc.diagnostics import did_you_mean, fail
-from archc.elaborate.loader import LARGEST_FILE, Library, load, read
+from archc.elaborate.loader import LARGEST_FILE, Library, decode, load, read
 from archc.elaborate.model import variant, variant_names
 from archc.elaborate.values import ComponentRef
 from archc.records import dataclass
@@ -115,12 +115,4 @@ def _there(path: Path) -> bool:
 
 
 def _stdin() -> Source:
-    data = sys.stdin.buffer.read(LARGEST_FILE + 1)
-    if len(data) > LARGEST_FILE:
-        raise fail(
-            "E0109", f"standard input is larger than {LARGEST_FILE // 1024 // 1024} MiB, which no spec is"
-        )
-    try:
-        return Source("<stdin>", data.decode("utf-8-sig").replace("\r\n", "\n"))
-    except UnicodeDecodeError as error:
-        raise fail("E0109", f"standard input is not UTF-8 text (byte {error.start})") from None
+    return decode(sys.stdin.buffer.read(LARGEST_FILE + 1), "<stdin>")

@@ -9,6 +9,7 @@ from archc.records import dataclass
 
 # Longest period kept: two megabytes of mask.
 MAX_PERIOD = 1 << 24
+MAX_SHIFTED = 256
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,11 @@ class Periodic:
 
     def projected(self, divisor: int) -> int:
         """Mask of the residues that members have modulo `divisor`, a divisor of the period."""
-        folded = 0
-        for start in range(0, self.period, divisor):
-            folded |= self.cycle >> start & _ones(divisor)
+        folded, length = self.cycle, self.period
+        for prime in _primes(self.period // divisor):
+            while length // divisor % prime == 0:
+                length //= prime
+                folded = _folded(folded, length, prime)
         for n in members(self.head):
             folded |= 1 << n % divisor
         return folded
@@ -149,6 +152,17 @@ def _repeated(mask: int, period: int, length: int) -> int:
         mask |= mask << have
         have *= 2
     return mask & _ones(length)
+
+
+def _folded(mask: int, length: int, parts: int) -> int:
+    """The union of the `parts` pieces of `length` bits that `mask` consists of."""
+    if parts > MAX_SHIFTED:  # shifting a long mask once for each piece would take the square of its length
+        bits = f"{mask:0{length * parts}b}"
+        return int("".join("1" if "1" in bits[place::length] else "0" for place in range(length)), 2)
+    folded = 0
+    for start in range(0, length * parts, length):
+        folded |= mask >> start & _ones(length)
+    return folded
 
 
 def _primes(n: int) -> Iterator[int]:

@@ -28,7 +28,7 @@ from dataclasses import field
 from itertools import groupby
 from typing import IO, Any
 
-from archc.diagnostics import Diagnostic, Label
+from archc.diagnostics import MOST_FINDINGS, Diagnostic, Label
 from archc.glyphs import clean, layout, measure
 from archc.records import dataclass
 from archc.source import Source, Span
@@ -48,7 +48,9 @@ def render(diagnostics: Iterable[Diagnostic], color: bool = False, width: int = 
     if not found:
         return ""
     painter = _Painter(color, max(width, LEAST_WIDTH))
-    return "\n\n".join([*(painter.diagnostic(d) for d in found), count(found)])
+    shown = found[:MOST_FINDINGS]
+    closing = count(found) + (f", the first {len(shown)} of them shown" if len(shown) < len(found) else "")
+    return "\n\n".join([*(painter.diagnostic(d) for d in shown), closing])
 
 
 def count(diagnostics: Sequence[Diagnostic]) -> str:

@@ -16,6 +16,8 @@ from archc.sizes import Extreme, Floor, Size, SizeError
 
 # Sizes tried for one fact; combinations of residues tried for one fact of several symbols.
 MAX_TRIED = 1_000_000
+# Sets of one symbol whose joint period is too long to be kept as one.
+MAX_SETS = 8
 # Combinations of sizes of finite sets tried for one fact.
 MAX_LISTED = 10_000
 
@@ -253,6 +255,7 @@ def work(symbols: Sequence[str], facts: Iterable[Fact], least: Mapping[str, int]
         free = [name for name in symbols if name not in bindings]
         alone: dict[str, list[tuple[Fact, Periodic]]] = {name: [] for name in free}
         several: list[Fact] = []
+        beyond: list[Fact] = []
         sets: dict[str, Sets] = {name: (everything(least.get(name, 1)),) for name in free}
         for one in waiting:
             name = next(iter(one.symbols))
@@ -260,8 +263,12 @@ def work(symbols: Sequence[str], facts: Iterable[Fact], least: Mapping[str, int]
             if values is None:
                 several.append(one)
                 continue
+            joint = narrowed(sets[name], values)
+            if len(joint) > MAX_SETS:
+                beyond.append(one)
+                continue
             alone[name].append((one, values))
-            sets[name] = narrowed(sets[name], values)
+            sets[name] = joint
         if any(one.empty for name in free for one in sets[name]) or any(map(_disjoint, sets.values())):
             return absurd
         # A size that can only be one number turns facts of several symbols into facts of fewer.
@@ -277,7 +284,7 @@ def work(symbols: Sequence[str], facts: Iterable[Fact], least: Mapping[str, int]
 
     starts = {name: max(one.following(0) or 0 for one in sets[name]) for name in free}
     known: list[Fact] = []
-    doubtful: list[Fact] = []
+    doubtful = beyond
     for one in several:
         verdict = decide(one, starts, sets)
         seen = {verdict} if verdict is not None else _seen(one, starts, sets)

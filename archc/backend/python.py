@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import math
 import re
@@ -69,7 +70,8 @@ class Expressions:
             case Extent():
                 return self.extent(sym), 20
             case Comprehension(expr, targets, iterable):
-                return f"[{self.write(expr)} for {', '.join(targets)} in {self.iterable(iterable)}]", 20
+                names = ", ".join(map(identifier, targets))
+                return f"[{self.write(expr)} for {names} in {self.iterable(iterable)}]", 20
             case Apply(_, args, FnDef() as fn):
                 return f"{self.define(fn)}({', '.join(self.write(a) for a in args)})", 20
             case Apply("if", (condition, then, otherwise)):
@@ -117,7 +119,7 @@ class Expressions:
 # What the text of a method calls by these names must not be hidden by a variable.
 _NAMES = frozenset(
     "self nn torch math F Tensor Any Sequence Callable checkpoint range len enumerate zip sum max min int float bool str "
-    "round abs reversed list tuple isinstance super".split()
+    "round abs reversed list tuple isinstance super annotations".split()
 )
 
 
@@ -144,6 +146,8 @@ def class_name(name: str) -> str:
     if len(words) == 1 and len(name) <= 3:
         return name.upper()
     made = "".join(word[0].upper() + word[1:] for word in words) or "Module"
+    if keyword.iskeyword(made) or hasattr(builtins, made):
+        return f"{made}Module"
     return f"_{made}" if made[0].isdigit() else made
 
 

@@ -1,15 +1,17 @@
 """The command line. Data goes to stdout, messages to stderr.
 
 Exit codes: 0 all is well, 1 something was found in a spec, 2 the command could not be carried out,
-130 interrupted, 141 nobody reads on (`archc list | head`).
+130 interrupted, 143 terminated, 141 nobody reads on (`archc list | head`).
 Every command is a module that is imported when it is asked for.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -32,6 +34,8 @@ COMMANDS: dict[str, str] = {
     "explain": "text",
     "convert-weights": "weights",
 }
+# What writing to a full or broken disk says.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Not about a spec's content: the command itself could not be carried out.
 UNDOABLE = ("E0109", "E0804", "E09")
 
@@ -69,8 +73,20 @@ def archc(debug: bool) -> None:
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: what was begun is cleared away, as after an interrupt."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its exit code."""
+
+    def terminate(number: int, _: object) -> None:
+        raise Terminated(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        # Whoever started archc with the signal ignored (nohup) wants it to stay so.
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+            signal.signal(getattr(signal, name), terminate)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -94,6 +110,8 @@ def run(arguments: list[str]) -> int:
 
         complain(error.diagnostics)
         return exit_code(error.diagnostics)
+    except Terminated as error:
+        return 128 + error.args[0]
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return 130
@@ -101,6 +119,16 @@ def run(arguments: list[str]) -> int:
         # Nobody reads on: what is still in the buffer must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except MemoryError:
+        print("archc needs more memory than it may have", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is not None or error.errno not in FULL:
+            return _internal(error, "--debug" in arguments)
+        # A file that is opened has a name; what has none is standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"standard output cannot be written: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 2
     except Exception as error:
         return _internal(error, "--debug" in arguments)
 

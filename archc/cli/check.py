@@ -12,7 +12,7 @@ from archc.analysis.cost import holdings, totals
 from archc.analysis.tables import scaled
 from archc.cli import exit_code
 from archc.cli.terminal import complain, say, unique
-from archc.diagnostics import ArchError, Diagnostic
+from archc.diagnostics import MOST_FINDINGS, ArchError, Diagnostic
 from archc.driver import Checked
 from archc.ir.program import Program
 from archc.report import to_json
@@ -58,6 +58,8 @@ def check_file(named: str) -> tuple[driver.Spec | None, list[Checked], list[Diag
     findings: list[Diagnostic] = []
     sound: list[Checked] = []
     for name in spec.variants:
+        if len(findings) >= MOST_FINDINGS:
+            break
         try:
             sound.append(driver.check(driver.build(spec, name)))
             findings += sound[-1].warnings

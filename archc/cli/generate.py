@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,9 @@ def compile_command(specs: Sequence[str], output: str, force: bool, only_check: 
     places = _places(modules, output)
     if only_check:
         return _stale(places)
-    for path in places:
+    for path, module in places.items():
+        if Path(os.path.realpath(path)) in {source.path for source in module.checked.program.sources}:
+            raise fail("E0912", f"{path} is the spec itself, and is left as it is")
         guard(path, force)
     proved: dict[Path, str] = {}
     texts = {path: module.text for path, module in places.items()}
@@ -79,7 +82,7 @@ def _modules(specs: Sequence[str]) -> list[Module]:
 def _places(modules: list[Module], output: str) -> dict[Path, Module]:
     """The file of each module."""
     chosen = Path(output)
-    if chosen.suffix == ".py" and not chosen.is_dir():
+    if chosen.suffix == ".py" and not os.path.isdir(chosen):
         if len(modules) != 1:
             raise fail(
                 "E0901",
@@ -87,7 +90,7 @@ def _places(modules: list[Module], output: str) -> dict[Path, Module]:
                 helps=("name a folder",),
             )
         return {chosen: modules[0]}
-    if chosen.exists() and not chosen.is_dir():
+    if os.path.exists(chosen) and not os.path.isdir(chosen):
         raise fail(
             "E0911",
             f"{output} is a file whose name does not end in .py",
@@ -151,10 +154,10 @@ def _stale(places: dict[Path, Module]) -> int:
     stale = 0
     for path, module in places.items():
         try:
-            same = path.read_bytes() == module.text.encode()
+            same = os.path.isfile(path) and path.read_bytes() == module.text.encode()
         except OSError:
             same = False
         if not same:
             stale = 1
-            note(f"{path} is not what archc would write" if path.exists() else f"{path} is missing")
+            note(f"{path} is not what archc would write" if os.path.lexists(path) else f"{path} is missing")
     return stale

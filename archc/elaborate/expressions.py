@@ -15,6 +15,7 @@ from archc.elaborate.scalars import (
     FUNCTIONS,
     Unknown,
     call_function,
+    check_list,
     from_value,
     is_known,
     operate,
@@ -46,6 +47,7 @@ from archc.where.regions import REGIONS, Region, combine_regions
 
 def evaluate(expr: tree.Expr, scope: Scope) -> Any:
     """The value of an expression. Raises ArchError; a poisoned operand gives POISON in silence."""
+    scope.session.step(expr.span)
     match expr:
         case tree.Paren(expr=inner):
             return evaluate(inner, scope)
@@ -54,9 +56,9 @@ def evaluate(expr: tree.Expr, scope: Scope) -> Any:
         case tree.Name():
             return lookup(expr, scope)
         case tree.ListExpr(items=items):
-            return _collect([evaluate(item, scope) for item in items], False)
+            return _collect([evaluate(item, scope) for item in items], expr.span)
         case tree.TupleExpr(items=items):
-            return _collect([evaluate(item, scope) for item in items], True)
+            return _collect([evaluate(item, scope) for item in items], expr.span, is_tuple=True)
         case tree.Comprehension():
             return _comprehension(expr, scope)
         case tree.Unary(op=op, operand=operand):
@@ -102,9 +104,10 @@ def help_label(label: str) -> str:
     return f"a label names the weights of one call, as in `x |> {label}: conv(C, 1)`"
 
 
-def _collect(items: list[Any], is_tuple: bool) -> Any:
+def _collect(items: list[Any], span: Span, is_tuple: bool = False) -> Any:
     if any(isinstance(item, Poison) for item in items):
         return POISON
+    check_list(items, span)
     if is_tuple:
         return Many(tuple(items), True)
     numbers = [_numbers(item) for item in items]  # a list of tuples of numbers is a list of lists
@@ -243,6 +246,7 @@ def binary(op: str, left: Any, right: Any, expr: tree.Node, scope: Scope) -> Any
     if op == "+" and any(isinstance(v, Many) for v in (left, right)):
         parts = [_items(v) for v in (left, right)]
         if parts[0] is not None and parts[1] is not None:
+            check_list(parts[0] + parts[1], expr.span)
             return Many(parts[0] + parts[1], growth=_joint_growth(left, right))
     tensors = [v for v in (left, right) if isinstance(v, Value)]
     if isinstance(left, Deferred) and tensors:
@@ -448,7 +452,7 @@ def _comprehension(expr: tree.Comprehension, scope: Scope) -> Any:
         results.append(evaluate(expr.expr, scope))
     scope.env.clear()
     scope.env.update(saved)
-    collected = _collect(results, False)
+    collected = _collect(results, expr.span)
     if isinstance(collected, Scalar) and isinstance(iterable, Scalar) and not isinstance(iterable.sym, Const):
 
         def name(text: str) -> Sym:

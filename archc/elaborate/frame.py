@@ -13,12 +13,12 @@ from dataclasses import field, replace
 from typing import Any
 
 from archc.contract import Obligation, settle
-from archc.diagnostics import ArchError, Diagnostic, fail
+from archc.diagnostics import MOST_FINDINGS, ArchError, Diagnostic, fail
 from archc.elaborate.names import check_label
 from archc.elaborate.trail import Use, refuse_circles, traced
 from archc.elaborate.values import FileNames, Many
 from archc.ir import graph
-from archc.ir.graph import Entry, Guard, InitRule, ListEntry, OpEntry, Statement, Value, WeightEntry
+from archc.ir.graph import Entry, Guard, InitRule, ListEntry, OpEntry, Statement, Template, Value, WeightEntry
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Comprehension, Const, Extent, Scalar, Sym, Var, variables
 from archc.ir.types import Axis, Dim, TensorType
@@ -28,8 +28,9 @@ from archc.source import Span
 from archc.syntax import tree
 
 DEEPEST_CALLS = 64
-MOST_NODES = 100_000
-MOST_ERRORS = 50
+MOST_NODES = 20_000  # operations, calls and turns that are written one by one
+MOST_STEPS = 200_000  # expressions that are computed
+MOST_UNROLLED = 200_000  # operations, where those of a block that is used many times count each time
 
 
 class Conflict(Exception):
@@ -53,6 +54,8 @@ class Session:
     symbols: list[str] = field(default_factory=list)
     uids: int = 0
     nodes: int = 0
+    steps: int = 0
+    counted: dict[int, tuple[Template, int]] = field(default_factory=dict)
     trail: list[Use] = field(default_factory=list)  # the calls around what is being elaborated
     ghosts: int = 0
     sizes_only: bool = False  # nothing but the obligations is wanted: turns that are copies may be left out
@@ -68,7 +71,12 @@ class Session:
     def count(self, span: Span) -> None:
         self.nodes += 1
         if self.nodes > MOST_NODES:
-            raise fail("E0404", f"the graph has more than {MOST_NODES:,} operations after unrolling", span)
+            raise fail("E0404", f"the graph has more than {MOST_NODES:,} operations, calls and turns after unrolling", span)
+
+    def step(self, span: Span) -> None:
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            raise fail("E0404", f"more than {MOST_STEPS:,} expressions are computed", span)
 
     def refuse(self, error: ArchError) -> None:
         """Raise `error`, unless mistakes are let pass."""
@@ -84,13 +92,14 @@ class Session:
             diagnostic = traced(found, self.trail)
             if not any(replace(known, uses=diagnostic.uses) == diagnostic for known in self.diagnostics):
                 self.diagnostics.append(diagnostic)
-        if len(self.diagnostics) > MOST_ERRORS:
+        if len(self.diagnostics) >= MOST_FINDINGS:
             raise ArchError(self.diagnostics)
 
     @contextmanager
     def using(self, use: Use) -> Iterator[None]:
         """Elaborate what a call stands for: what is found there tells how it was reached. Raises ArchError E0403."""
         refuse_circles(use, self.trail)
+        self.count(use.span)
         if len(self.trail) == DEEPEST_CALLS:
             raise fail("E0403", f"calls nest more than {DEEPEST_CALLS} deep", use.span)
         self.trail.append(use)

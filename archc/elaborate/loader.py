@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 
-from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail
+from archc.diagnostics import MOST_FINDINGS, ArchError, Diagnostic, Label, did_you_mean, fail
 from archc.elaborate.habits import components
 from archc.elaborate.names import check_kinds, check_types, check_variant
 from archc.elaborate.scalars import translate
@@ -18,8 +20,10 @@ from archc.source import Source
 from archc.syntax import tree
 from archc.syntax.parse import parse
 
-LARGEST_FILE = 4 * 1024 * 1024
+LARGEST_FILE = 1024 * 1024  # bytes of a file
+LARGEST_LIBRARY = 2 * LARGEST_FILE  # characters of a file and of all that it imports
 MOST_FILES = 200
+MOST_VARIANTS = 200  # that one file binds
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,35 @@ class _Loading:
 
 
 def read(path: Path, shown: str | None = None) -> Source:
-    """A spec file as a Source. Raises ArchError E0109 where it cannot be read, is not UTF-8 or too large."""
+    """A spec file as a Source. Raises ArchError E0109 where it cannot be read, is not UTF-8 or too large.
+
+    Only regular files are read: a pipe may never end, and a device may never stop.
+    """
     shown = shown or str(path)
     try:
         if path.is_dir():
             raise fail("E0109", f"{shown} is a folder, not a spec", helps=("name a file that ends in .arch",))
-        if path.stat().st_size > LARGEST_FILE:
-            raise fail("E0109", f"{shown} is larger than {LARGEST_FILE // 1024 // 1024} MiB, which no spec is")
-        data = path.read_bytes()
-        return Source(shown, data.decode("utf-8-sig").replace("\r\n", "\n"), path.resolve())
-    except UnicodeDecodeError as error:
-        raise fail("E0109", f"{shown} is not UTF-8 text (byte {error.start})") from None
+        # Without O_NONBLOCK, opening a pipe waits for somebody to write.
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise fail("E0109", f"{shown} is not a regular file",
+                           helps=("a pipe is read as standard input: `... | archc check -`",))  # fmt: skip
+            data = file.read(LARGEST_FILE + 1)
+        return decode(data, shown, path.resolve())
     except OSError as error:
         raise fail("E0109", f"{shown} cannot be read: {(error.strerror or 'error').lower()}") from None
     except ValueError:
         raise fail("E0109", f"{shown!r} is not the name of a file") from None
+
+
+def decode(data: bytes, shown: str, path: Path | None = None) -> Source:
+    """The bytes of a spec as a Source. Raises ArchError E0109 where they are too many or not UTF-8."""
+    if len(data) > LARGEST_FILE:
+        raise fail("E0109", f"{shown} is larger than {LARGEST_FILE // 1024 // 1024} MiB, which no spec is")
+    try:
+        return Source(shown, data.decode("utf-8-sig").replace("\r\n", "\n"), path)
+    except UnicodeDecodeError as error:
+        raise fail("E0109", f"{shown} is not UTF-8 text (byte {error.start})") from None
 
 
 def load(source: Source, parsed: Mapping[Path, tree.File] | None = None) -> Library:
@@ -72,6 +90,8 @@ def _load(source: Source, loading: _Loading) -> FileNames:
     loading.sources.append(source)
     if len(loading.sources) > MOST_FILES:
         raise fail("E0404", f"more than {MOST_FILES} files are imported")
+    if sum(len(one.text) for one in loading.sources) > LARGEST_LIBRARY:
+        raise fail("E0404", f"the files that are imported have more than {LARGEST_LIBRARY:,} characters")
     ready = loading.parsed.get(source.path) if source.path is not None else None
     names = FileNames(ready or parse(source))
     if source.path is not None:
@@ -82,6 +102,8 @@ def _load(source: Source, loading: _Loading) -> FileNames:
             _define(item, names, loading)
         except ArchError as error:
             found += error.diagnostics
+        if len(found) >= MOST_FINDINGS:
+            break
     if source.path is not None:
         loading.open.pop()
     if found:
@@ -108,6 +130,8 @@ def _define(item: tree.Top, names: FileNames, loading: _Loading) -> None:
         case tree.Binding():
             _new(item.name, item, names)
             check_variant(item.name, item.span)
+            if len(names.bindings) == MOST_VARIANTS:
+                raise fail("E0404", f"a file binds more than {MOST_VARIANTS} variants", item.span)
             names.bindings[item.name] = item
             names.names[item.name] = BindingRef(item, names)
 
@@ -220,5 +244,5 @@ def _find(item: tree.Import, source: Source) -> tuple[Path, str]:
     shown = path.resolve()
     try:
         return shown, str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # elsewhere, or in a working folder that was removed
         return shown, str(Path(*path.parts[-len(item.path) - 1 :]))

@@ -9,7 +9,7 @@ from typing import Any
 from archc.diagnostics import fail
 from archc.elaborate import statements, twins
 from archc.elaborate.expressions import bind_targets, evaluate, items_of, length_of
-from archc.elaborate.frame import Conflict, Frame, Level, Scope, mentions, reads, tensors_in
+from archc.elaborate.frame import MOST_NODES, Conflict, Frame, Level, Scope, mentions, reads, tensors_in
 from archc.elaborate.reading import assigned_names, read_first
 from archc.elaborate.templates import fresh
 from archc.elaborate.turns import items_at
@@ -48,9 +48,11 @@ def run_loop(statement: tree.Loop, scope: Scope) -> None:
                 f"`{statement.keyword}` needs a whole number, and this is {kind_of(iterable)}",
                 statement.iterable.span,
             )
-        if not 0 <= iterable.value <= 100_000:
+        if not 0 <= iterable.value <= MOST_NODES:
             raise fail(
-                "E0404", f"`{statement.keyword}` runs 0 to 100,000 times, not {iterable.value}", statement.iterable.span
+                "E0404",
+                f"`{statement.keyword}` runs 0 to {MOST_NODES:,} times, not {iterable.value}",
+                statement.iterable.span,
             )
         items: tuple[Any, ...] = tuple(const(i) for i in range(iterable.value))
     else:
@@ -116,6 +118,7 @@ class _Turns:
         self._part(dict.fromkeys(n for n in self.carried if n in self.read))
         model: twins.Model | None = None
         for number, item in enumerate(self.items):
+            scope.session.count(self.statement.span)
             copy = model.copied(scope, self._bindings(number)) if model is not None else None
             if model is not None and copy is not None:
                 scope.frame.close(copy)
@@ -367,6 +370,8 @@ class _Turns:
         statement, level = self.statement, self.scope.frame.level
         assert statement.label is not None
         name = self.scope.self_label if statement.label == "_" else statement.label
+        if name == "":
+            raise fail("E0402", "a loop with weights needs a label of its own", statement.span)
         items: list[OpEntry | ChildEntry] = []
         own: dict[int, tuple[int, ...]] = {}  # by number of the model
         for number in range(len(self.frames)):
@@ -380,8 +385,6 @@ class _Turns:
                     item = ChildEntry(item.name, item.template, args, item.span, item.guards)
             items.append(item)
         if statement.keyword == "loop":
-            if name == "":
-                raise fail("E0402", "a loop with weights needs a label of its own", statement.span)
             self._built_once()
             made: Any = replace(items[0], name=name)
         else:

@@ -15,6 +15,7 @@ from archc.elaborate.expressions import evaluate, size_of_axis
 from archc.elaborate.frame import Frame, Level, Scope, Session, known_length, taken_apart, tensors_in
 from archc.elaborate.loader import BindingRef, Library
 from archc.elaborate.modules import EntryRef, entry_template
+from archc.elaborate.names import check_label
 from archc.elaborate.owned import init_rule
 from archc.elaborate.starts import check_starts
 from archc.elaborate.statements import run_statements
@@ -176,6 +177,7 @@ class Model:
 
     def declare_entry(self, statement: tree.Entry, scope: Scope) -> None:
         """A further method: checked for its own declared inputs, whose sizes are symbols of their own."""
+        check_label(statement.name, statement.span)
         ref = EntryRef(statement, scope)
         values = []
         symbols: dict[str, None] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+import sys
 
 from archc.diagnostics import did_you_mean, fail
 from archc.source import Span
@@ -25,6 +26,8 @@ TAKEN = frozenset(
 
 # What generated modules use under these names, beside Python's own.
 USED = frozenset("torch nn math F Tensor checkpoint Any Callable Sequence annotations".split())
+# A variant becomes a file. These would be found, or run, in place of what Python and its tools look for.
+FILES = sys.stdlib_module_names | {"conftest", "numpy", "safetensors", "setup", "sitecustomize", "usercustomize"}
 
 
 def check_variant(name: str, span: Span) -> None:
@@ -32,6 +35,9 @@ def check_variant(name: str, span: Span) -> None:
     if keyword.iskeyword(name) or name in USED or hasattr(builtins, name):
         raise fail("E0228", f"`{name}` has a meaning in Python and cannot name a variant", span,
                    helps=(f"write `{name}_net` or another word",))  # fmt: skip
+    if name in FILES:
+        raise fail("E0228", f"`{name}` cannot name a variant: Python has a module of that name", span,
+                   f"its file would be {name}.py", helps=(f"write `{name}_net` or another word",))  # fmt: skip
 
 
 def check_label(name: str, span: Span) -> None:

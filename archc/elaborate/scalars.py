@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from archc.diagnostics import ArchError, fail
@@ -49,6 +49,23 @@ def is_number(scalar: Scalar) -> bool:
     return isinstance(scalar.value, (int, float, Size)) and not isinstance(scalar.value, bool)
 
 
+def check_list(items: Iterable[Any], span: Span) -> None:
+    """Raises ArchError E0404 for a list of too many items, those of the lists in it included."""
+    count = 0
+    waiting = [iter(items)]
+    while waiting:
+        for item in waiting[-1]:
+            count += 1
+            if count > LONGEST_LIST:
+                raise fail("E0404", f"a list has more than {LONGEST_LIST:,} items", span)
+            inner = getattr(item, "items", None) or getattr(item, "value", None)  # of a Many or a Scalar
+            if isinstance(inner, tuple):
+                waiting.append(iter(inner))
+                break
+        else:
+            waiting.pop()
+
+
 def operate(op: str, operands: list[Scalar], span: Span) -> Scalar:
     """`op` on compile-time values. Raises ArchError E0206 for kinds it does not take, E0210 where the arithmetic fails."""
     sym = apply(op, *(x.sym for x in operands))
@@ -58,6 +75,7 @@ def operate(op: str, operands: list[Scalar], span: Span) -> Scalar:
     if op == "not":
         return Scalar(not plain(operands[0]) if is_known(operands[0]) else Unknown(op), sym)
     if op == "+" and all(isinstance(v, tuple) for v in values):
+        check_list(values[0] + values[1], span)
         return Scalar(values[0] + values[1], sym)
     if not all(is_number(x) for x in operands):
         from archc.elaborate.values import kind_of

@@ -18,7 +18,7 @@ from archc.elaborate.binding import (
     fit,
     still_missing,
 )
-from archc.elaborate.frame import Conflict, Frame, Level, Scope, Session, taken_apart, tensors_in
+from archc.elaborate.frame import MOST_UNROLLED, Conflict, Frame, Level, Scope, Session, taken_apart, tensors_in
 from archc.elaborate.inert import is_inert
 from archc.elaborate.reading import assigned_names
 from archc.elaborate.unused import unused
@@ -33,7 +33,7 @@ from archc.elaborate.values import (
     Recipe,
     kind_of,
 )
-from archc.ir.graph import Template, Value
+from archc.ir.graph import Template, Value, unrolled
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Const, Scalar, Var, plain
 from archc.ir.types import Dim, TensorType
@@ -408,8 +408,11 @@ def finish(
                 frame.session.overruled.append(diagnostic)
             else:
                 frame.session.report(ArchError([diagnostic]))
-    return Template(
+    made = Template(
         name, role, doc, passed, tuple(inputs), tuple(outputs), tuple(frame.body), tuple(frame.level.entries), span,
         tuple(frame.inits), tuple(s[1:] if s[0] == -1 else (s[0], -2) for s in shape) if nested else (),
         tuple(frame.kinds.items()), tuple(frame.assumed.items()),
     )  # fmt: skip
+    if unrolled(made, frame.session.counted) > MOST_UNROLLED:
+        raise fail("E0404", f"`{name}` comes to more than {MOST_UNROLLED:,} operations, all calls carried out", span)
+    return made

@@ -273,6 +273,24 @@ def statements(body: tuple[Statement, ...]) -> Iterator[Statement]:
             yield from statements(taken_arm(statement))
 
 
+def unrolled(template: Template, known: dict[int, tuple[Template, int]]) -> int:
+    """How many operations a call of `template` carries out; `known` are the templates that have been counted."""
+    if id(template) not in known:
+        total = 0
+        for statement in statements(template.body):
+            match statement:
+                case Apply():
+                    total += 1
+                case Call(template=inner):
+                    total += unrolled(inner, known)
+                case Repeat(turns=turns):
+                    total += sum(unrolled(turn.template, known) for turn in turns)
+                case _:
+                    pass
+        known[id(template)] = template, total
+    return known[id(template)][1]
+
+
 def is_live(entry: Entry, bindings: dict[str, object]) -> bool:
     """Whether this build has the entry."""
     from archc.ir.sym import evaluate

@@ -128,6 +128,10 @@ MEANING: dict[str, Callable[..., Any]] = {
 }
 
 
+# What `apply` computes at once where its arguments are constants: nothing that makes lists.
+FOLDED = frozenset(MEANING) - {"list", "range", "enumerate", "zip", "reversed", "linspace", "pair"}
+
+
 def evaluate(sym: Sym, bindings: Mapping[str, Any], extents: Callable[[int, int], int] | None = None) -> Any:
     """The value of `sym` where its variables hold `bindings`.
 
@@ -195,7 +199,8 @@ def turns_of(keyword: str, over: Sym) -> Sym:
 def apply(op: str, *args: Sym, fn: FnDef | None = None) -> Sym:
     """`op` on `args`, folded where every argument is a constant or the operator does nothing."""
     constants = [arg.value for arg in args if isinstance(arg, Const)]
-    if len(constants) == len(args) and fn is None and op in MEANING:
+    text = any(isinstance(value, str) for value in constants) and op not in ("==", "!=")
+    if len(constants) == len(args) and fn is None and op in FOLDED and not text:
         try:
             value = MEANING[op](*constants)
         except (ArithmeticError, ValueError, TypeError):

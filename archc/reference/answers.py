@@ -114,6 +114,8 @@ def read_answers(path: Path, span: Span | None = None) -> Answers:
     """Raises ArchError E0623 for a file that is missing or not of this form."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a regular file")
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
         return _answers(json.loads(path.read_text(encoding="utf-8")))

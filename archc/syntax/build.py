@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from lark import Token, Tree
 
-from archc.diagnostics import ArchError, Diagnostic, fail
+from archc.diagnostics import MOST_FINDINGS, ArchError, Diagnostic, fail
 from archc.source import Source, Span
 from archc.syntax import tree
 
@@ -33,7 +33,7 @@ def build(source: Source, parsed: Tree[Token]) -> tuple[tree.Top, ...]:
     builder = _Builder(source)
     items = tuple(builder.top(part) for part in parsed.children if isinstance(part, Tree))
     if builder.found:
-        raise ArchError(sorted(builder.found, key=lambda d: d.span.start if d.span else 0))
+        raise builder.error()
     return items
 
 
@@ -43,6 +43,14 @@ class _Builder:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.found: list[Diagnostic] = []
+
+    def report(self, finding: Diagnostic) -> None:
+        self.found.append(finding)
+        if len(self.found) >= MOST_FINDINGS:
+            raise self.error()
+
+    def error(self) -> ArchError:
+        return ArchError(sorted(self.found, key=lambda d: d.span.start if d.span else 0))
 
     def span(self, part: Part) -> Span:
         if isinstance(part, Token):
@@ -260,7 +268,7 @@ class _Builder:
                 value = int(exact) if exact == exact.to_integral_value() else float(exact)
         if digits > MAX_DIGITS or math.isinf(value):
             label = f"{digits} digits, at most {MAX_DIGITS}" if digits > MAX_DIGITS else "beyond 1.8e308"
-            self.found.append(Diagnostic("E0108", "the number is too large", span, label))
+            self.report(Diagnostic("E0108", "the number is too large", span, label))
             value = 0
         return tree.Number(value, text, span=span)
 
@@ -278,7 +286,7 @@ class _Builder:
                 if "->" in line
                 else ()
             )
-            self.found.append(Diagnostic("E0101", f"unknown escape `\\{char}`", span, notes=(known,), helps=helps))
+            self.report(Diagnostic("E0101", f"unknown escape `\\{char}`", span, notes=(known,), helps=helps))
             return char
 
         return re.sub(r"\\(.)", replace, str(token)[1:-1])
@@ -373,7 +381,7 @@ class _Builder:
         left, right = (self.expr(child, depth + 1) for child in part.children)
         for side in (left, right):
             if isinstance(side, ARITHMETIC):
-                self.found.append(_mixed(side, side is left))
+                self.report(_mixed(side, side is left))
         return tree.Pipe(left, right, span=self.span(part))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import field
 
-from archc.diagnostics import ArchError, Diagnostic, Label
+from archc.diagnostics import MOST_FINDINGS, ArchError, Diagnostic, Label
 from archc.records import dataclass
 from archc.source import Source, Span
 from archc.syntax.tree import Comment
 
 MAX_BRACKETS = 100  # how deep brackets of all kinds may be nested
+MOST_TOKENS = 100_000  # words, numbers, texts and signs of one file
+LONGEST_NAME = 200
 
 SCAN = re.compile(
     r'''(?P<text>"""(?:[^"\\]|\\.|"(?!""))*"""|"(?!"")(?:[^"\\\n]|\\.)*")
@@ -102,13 +104,14 @@ class _Scan:
 def split_statements(source: Source) -> Lines:
     """Prepare the text of `source` for the parser, in time linear in its length.
 
-    Raises ArchError for unknown characters, unterminated strings and brackets that do not match.
+    Raises ArchError for unknown characters, unterminated strings, brackets that do not match, names that belong to
+    Python, and for more than any spec has of tokens, of depth or of letters in a name.
     """
     scan = _Scan(source)
     text = source.text
     pieces: list[str] = []
     comments: list[Comment] = []
-    last, last_end, pending, at_line_start, line_start, line = "{", 0, -1, True, 0, 0
+    last, last_end, pending, at_line_start, line_start, line, tokens = "{", 0, -1, True, 0, 0, 0
     for token in SCAN.finditer(text, 1 if text.startswith("\ufeff") else 0):
         kind, word, start, end = token.lastgroup, token.group(), token.start(), token.end()
         if kind == "blank":
@@ -130,6 +133,15 @@ def split_statements(source: Source) -> Lines:
         if pending >= 0 and word not in CONTINUE_BEFORE:
             pieces[pending] = "\n"
         pending = -1
+        tokens += 1
+        if tokens > MOST_TOKENS:
+            _too_many(scan, start, end)
+        if kind == "word" and len(word) > LONGEST_NAME and not word[0].isdigit():
+            _too_long(scan, start, end)
+        if kind == "word" and word.startswith("__") and word.strip("_"):
+            _private(scan, word, start)
+        if len(scan.found) >= MOST_FINDINGS or tokens > MOST_TOKENS:
+            break
         if kind == "mark" and word in CLOSERS:
             scan.brackets.append(_Bracket(word, start, line, scan.heads[-1][1]))
             if len(scan.brackets) > MAX_BRACKETS:
@@ -235,6 +247,28 @@ def _too_deep(scan: _Scan, start: int) -> None:
             scan.span(start, start + 1),
             "one bracket too many",
             helps=("give a part of it a name, or move it to a component of its own",),
+        )
+    )
+
+
+def _too_many(scan: _Scan, start: int, end: int) -> None:
+    message = f"the file has more than {MOST_TOKENS:,} words and signs"
+    scan.found.append(Diagnostic("E0404", message, scan.span(start, end), "the first one too many"))
+
+
+def _too_long(scan: _Scan, start: int, end: int) -> None:
+    message = f"a name has {end - start:,} characters, and may have {LONGEST_NAME}"
+    scan.found.append(Diagnostic("E0404", message, scan.span(start, end)))
+
+
+def _private(scan: _Scan, word: str, start: int) -> None:
+    """In a class, Python writes its name into those that begin so, and gives some a meaning of its own."""
+    scan.found.append(
+        Diagnostic(
+            "E0228",
+            f"`{word}` begins with two underscores, as names that belong to Python do",
+            scan.span(start, start + len(word)),
+            helps=(f"write `{word.strip('_')}` or another word",),
         )
     )
 

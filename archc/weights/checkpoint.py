@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ MOST_TENSORS = 200_000
 LONGEST_KEY = 1_000
 LARGEST_HEADER = 64 * 2**20
 DEEPEST_NESTING = 4
+# What reading a file may take: this many times its size, and the interpreter's own needs.
+MEMORY_FACTOR = 3
+SPARE_MEMORY = 2**30
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -31,6 +35,8 @@ def read(path: Path) -> dict[str, Any]:
     something else than named dense tensors.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise _unreadable(path, "it is not a regular file")
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -88,7 +94,10 @@ def _torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks are about the format, and read like archc's own
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with _bounded_memory(MEMORY_FACTOR * path.stat().st_size + SPARE_MEMORY):
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise _unreadable(path, "it asks for more memory than its size explains") from None
     except pickle.UnpicklingError:
         raise _unreadable(
             path, "it holds more than tensors, and archc does not run what is in a file",
@@ -97,6 +106,27 @@ def _torch(path: Path) -> Any:
     except Exception as error:  # whatever its readers trip over in a damaged file
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise _unreadable(path, first[:200]) from None
+
+
+@contextmanager
+def _bounded_memory(more: int) -> Iterator[None]:
+    """At most `more` bytes beyond what the process has already, where the system can hold it to that: a few bytes
+    of a pickle can ask for any amount."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + more
+    below = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([wanted, *below]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _check_archive(path: Path) -> None:
@@ -151,6 +181,9 @@ def _named(content: Mapping[Any, Any], path: Path) -> dict[str, Any]:
             raise fail("E0612", f"`{key}` in `{path.name}` claims more numbers than the file holds for it")
     if not content:
         raise fail("E0612", f"`{path.name}` holds no tensors")
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in content.values()}
+    if sum(storages.values()) > path.stat().st_size:
+        raise fail("E0612", f"the tensors of `{path.name}` claim more numbers than the file holds")
     parallel = all(key.startswith(PARALLEL) for key in content)
     return {
         key.removeprefix(PARALLEL) if parallel else key: tensor.detach() for key, tensor in content.items()

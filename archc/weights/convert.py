@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from archc.diagnostics import fail
 from archc.ir.program import Program
+from archc.output import replacement
 from archc.version import __version__
 from archc.weights.checkpoint import read, shapes
 from archc.weights.keys import state_dict
@@ -34,15 +34,12 @@ def convert(program: Program, checkpoint: Path, out: Path) -> Plan:
 
 
 def _write(tensors: dict, out: Path, metadata: dict[str, str]) -> None:
-    """Write beside `out`, then rename: whoever reads `out` never sees half a file."""
+    """Whoever reads `out` never sees half a file. Raises ArchError E0613."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, part, metadata=metadata)
-        os.replace(part, out)
+        with replacement(out) as part:
+            save_file(tensors, part, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        raise fail("E0613", f"`{out}` cannot be written: {error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+        raise fail("E0613", f"`{out}` cannot be written: {getattr(error, 'strerror', None) or error}") from None

@@ -94,7 +94,7 @@ def test_a_place_that_cannot_be_written_is_named_and_an_old_file_survives(
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("archc.weights.convert.os.replace", full)
+    monkeypatch.setattr("archc.output.os.replace", full)
     with pytest.raises(ArchError):
         convert(program(), tmp_path / "x.pth", out)
     assert out.read_text() == "old"
