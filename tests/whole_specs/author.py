@@ -160,7 +160,6 @@ class Frame:
     root: bool = False  # of a model: inputs may be added
     arm: bool = False  # of a branch: names of the outside keep their types
     fresh: int = 0
-    guard: np.ndarray | None = None
 
 
 @dataclass
@@ -179,7 +178,7 @@ class Author:
         self.source = Source(choose, Tape())
         self.count = Counted()
         self.frame = Frame("")
-        self.guard: np.ndarray | None = None
+        self.guard: np.ndarray | None = None  # where the arm of a branch on sizes runs
         self.sharing = False  # the same weights again are meant
         self.imports: dict[str, set[str]] = {}
         self.symbols: dict[str, Size] = {}

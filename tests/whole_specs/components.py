@@ -191,8 +191,6 @@ def use_parameter(a: Author, name: str, kind: str) -> None:
     elif kind == "recipe" and name == "act":
         _let(a, f"x |> {name}", frame.tensors["x"])
     elif kind == "recipe":
-        if not frame.owning:
-            _let(a, f"x + (x |> {a.label(name)[1]}{name})", frame.tensors["x"])
         x = frame.tensors["x"]
         width, value = x.fixed("C") or 0, frame.recipes[name]
         label, said = a.label("normed")

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whole_specs import components, flow  # they register their statements
+from whole_specs import components, flow
 from whole_specs.author import Author, Counted, Diverged, Frame, Operand, Tape, Type, Unfit
 from whole_specs.operations import MAP, TOKENS, floating, with_channels
 from whole_specs.statements import statement, write
 
+# They register their statements.
 assert components and flow
 
 
@@ -178,7 +179,7 @@ def write_spec(choose: Callable[[int], int], must: str | None = None) -> Spec:
     """A whole spec, of one or two variants. Raises Unfit where nothing could be written."""
     a = Author(choose)
     tape = Tape()
-    arguments = [dict(zip(("dim", "depth", "flag"), (4, 2, True), strict=True))]
+    arguments: list[dict[str, Any]] = [{"dim": 4, "depth": 2, "flag": True}]
     if a.coin():
         arguments.append({name: a.pick(options) for name, _, options in PARAMETERS})
     statements = a.pick([2, 3, 1, 4, 5, 6])
@@ -204,14 +205,11 @@ def write_spec(choose: Callable[[int], int], must: str | None = None) -> Spec:
         symbols = tuple(a.symbols)
         inputs = {name: type for name, _, type in a.inputs}
         variants.append(Variant(f"net_{number + 1}", a.count, symbols, inputs, outputs, a.optional, given))
-        if not number:
-            first = given
     head = [f"from {file} import {', '.join(sorted(names))}" for file, names in sorted(a.imports.items())]
     head += dict.fromkeys(a.functions)
     parts = [c.text() for c in a.components if c.lines is not None]
     body = "\n".join(["model net(dim: int, depth: int = 2, flag: bool = true) {", *declared, *lines, "}"])
-    bound = [f"{v.name} = net({_arguments(given)})" for v, given in zip(variants, arguments, strict=False)]
-    assert first
+    bound = [f"{v.name} = net({_arguments(v.given)})" for v in variants]
     text = "\n".join([*head, *parts, body, *bound]) + "\n"
     return Spec(text, variants, variants[0].count.used)
 

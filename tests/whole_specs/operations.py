@@ -294,7 +294,7 @@ def rename(a: Author, name: str) -> Result:
 
 @operation("rearrange")
 def rearrange(a: Author, name: str) -> Result:
-    kind = a.pick(["take apart", "merge", "order", "space to depth", "heads and back"])
+    kind = a.pick(["take apart", "merge", "order", "space to depth", "there and back"])
     if kind == "merge":
         x = a_map(a)
         h, w = x.type.positions
@@ -302,10 +302,8 @@ def rearrange(a: Author, name: str) -> Result:
         if "P" in x.type:
             raise Unfit
         size = x.type[h] * x.type[w]
-        axes = [(n, s) if n != h else ("P", size) for n, s in x.type.axes if n != w]
-        order = _listed(x.type, [h, w], [("P", size)])
-        del axes
-        return a.made("rearrange", order, x, f'"{h} {w} -> P=({first} {second})"')
+        type = _listed(x.type, [h, w], [("P", size)])
+        return a.made("rearrange", type, x, f'"{h} {w} -> P=({first} {second})"')
     if kind == "order":
         x = a.tensor(lambda t: len(t.axes) >= 3 and "tap" not in t, MAP, TOKENS)
         names = [n for n in x.type.names if n != "B"]
@@ -940,7 +938,7 @@ def dropout(a: Author, name: str) -> Result:
 @operation("param")
 def param(a: Author, name: str) -> Result:
     """A tensor of its own beside one of the scope."""
-    if not a.frame.owning or a.frame.prefix.count("#"):
+    if not a.frame.owning:
         raise Unfit
     x = channelled(a)
     width = x.type.fixed("C")
