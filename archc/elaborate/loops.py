@@ -26,7 +26,7 @@ from archc.ir.graph import (
     Template,
     Value,
 )
-from archc.ir.sym import Const, Scalar, Sym, Var, apply, const, plain, substitute, turns_of, variables
+from archc.ir.sym import Const, Extent, Scalar, Sym, Var, apply, const, plain, substitute, turns_of, variables, walk
 from archc.ir.types import Dim, TensorType
 from archc.syntax import tree
 
@@ -229,7 +229,12 @@ class _Turns:
         Names that still hold what they held `before` are left alone.
         """
         env, frame = self.scope.env, self.scope.frame
-        beside = (v for n, v in env.items() if isinstance(v, Value) and n not in before and n in self.read)
+        beside = [v for n, v in env.items() if isinstance(v, Value) and n not in before and n in self.read]
+        # A size is read off the tensor that had it first, whatever its name stands for now.
+        sizes = [v.sym for n, v in env.items() if isinstance(v, Scalar) and n in self.read]
+        measured = {part.value for sym in sizes for part in walk(sym) if isinstance(part, Extent)}
+        known = frame.session.templates
+        beside += [known["value", uid] for uid in measured if ("value", uid) in known]
         held = {_identity(v, frame) for v in beside}
         for name, old in before.items():
             value = env.get(name)

@@ -215,4 +215,6 @@ def entry_template(ref: EntryRef, values: list[Any], bound: Bound, level: Level,
         level.reuse = saved
     if results is None:
         return None
-    return finish(frame, ref.tree.name, "entry", ordered, results, (), ref.tree.span, doc_of(ref.tree.body))
+    # Which of the model's weights there are depends on the model's numbers.
+    numbers = tuple(outer.frame.parameters.items())
+    return finish(frame, ref.tree.name, "entry", ordered, results, numbers, ref.tree.span, doc_of(ref.tree.body))
