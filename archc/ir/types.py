@@ -80,12 +80,14 @@ class Dim:
 class Axis:
     """A named axis. `B` is the batch, `C` the channels, other capitalised names are positions, lower case rides along.
 
-    The taps of a region over several position axes are numbered row by row: `order` names those axes, the slowest first.
+    Several axes may be numbered as one, row by row: the taps of a region over them, or an axis that merges them. `order`
+    names them, the slowest first; `parts` are the sizes of what was merged.
     """
 
     name: str
     dim: Dim
     order: tuple[str, ...] = ()
+    parts: tuple[Size, ...] = ()
 
     @property
     def size(self) -> Size:
@@ -96,8 +98,8 @@ class Axis:
         return self.name not in ("B", "C") and self.name[0].isupper()
 
     def sized(self, dim: Dim) -> Axis:
-        """The same axis with another size."""
-        return replace(self, dim=dim)
+        """The same axis, its size said otherwise; of another size, it numbers nothing."""
+        return replace(self, dim=dim) if dim.size == self.size else Axis(self.name, dim)
 
     def renamed(self, names: Mapping[str, str]) -> Axis:
         """The same axis under other names."""
@@ -106,7 +108,7 @@ class Axis:
         )
 
     def contradicts(self, other: Axis) -> bool:
-        """Whether both number the same positions, in another order: their taps do not belong together."""
+        """Whether both number the same axes in another order: what has one number does not belong together."""
         return self.order != other.order and sorted(self.order) == sorted(other.order)
 
 
@@ -144,7 +146,7 @@ class TensorType:
 
     def resized(self, /, **dims: Dim | Size | int) -> TensorType:
         """The same axes, some with other sizes."""
-        return self.with_axes(a.sized(Dim.of(dims[a.name])) if a.name in dims else a for a in self.axes)
+        return self.with_axes(Axis(a.name, Dim.of(dims[a.name])) if a.name in dims else a for a in self.axes)
 
     def without(self, *names: str) -> TensorType:
         return self.with_axes(axis for axis in self.axes if axis.name not in names)

@@ -29,14 +29,14 @@ def result_type(op: Any, *operands: Any) -> TensorType:
 
 
 def numbered_alike(a: Axis, b: Axis, what: str) -> Axis:
-    """One axis that two operands have in common, where taps of one order meet taps of the same order."""
+    """One axis that two operands have in common, where it numbers the same axes in the same order."""
     if a.contradicts(b):
         first, second = (", ".join(axis.order) for axis in (a, b))
         raise OpError(
-            f"{what}: the taps of one side are numbered along [{first}], those of the other along [{second}]",
+            f"{what}: `{a.name}` numbers [{first}] row by row on one side and [{second}] on the other",
             "E0309",
-            help=f"taps are numbered in the order in which the axes of a map stand: bring both maps into one order, "
-            f'e.g. `rearrange("B C {" ".join(b.order)} -> B C {" ".join(a.order)}")`',
+            help="bring both maps into one order before their axes are merged or their taps are taken, "
+            f'e.g. `rearrange("{" ".join(b.order)} -> {" ".join(a.order)}")`',
         )
     return a if a.order else b
 

@@ -179,6 +179,8 @@ class Rearrange(Op):
                 check.equal(axis.size, Dim.of(given).size, f"`{axis.name}` has the size that is given for it")
             return ((axis.name, axis.dim),)
         given = {part: self._given(part) for part in parts}
+        if check is not None and sorted(parts) == sorted(axis.order):
+            self._as_merged(check, axis, parts, given)
         unknown = [part for part, value in given.items() if value is None]
         if len(unknown) > 1:
             raise OpError(
@@ -203,6 +205,25 @@ class Rearrange(Op):
         if exact is not None and rest.constant is None:
             rest = Dim.of(exact)
         return tuple((part, rest if value is None else Dim.of(value)) for part, value in given.items())
+
+    def _as_merged(
+        self, check: Check, axis: Axis, parts: tuple[str, ...], given: dict[str, Scalar | None]
+    ) -> None:
+        """An axis that was made of parts is taken apart into the same ones."""
+        if parts != axis.order:
+            was, now = " ".join(axis.order), " ".join(parts)
+            error = OpError(
+                f"`{axis.name}` numbers ({was}) row by row, and is taken apart as ({now})",
+                "E0309",
+                argument="pattern",
+                help=f"`{axis.name}=({was})` takes it apart; what stands on the right may have any order",
+            )
+            check.refuse(error)
+            return
+        for part, size in zip(parts, axis.parts, strict=False):
+            value = given[part]
+            if value is not None:
+                check.equal(Dim.of(value).size, size, f"`{part}` has the size that it had in {axis.name}", "E0321")
 
     def _whole(self, check: Check, axis: Axis, product: Size, words: str) -> None:
         size, number = axis.size.constant, product.constant
@@ -231,10 +252,17 @@ class Rearrange(Op):
         atoms = {atom: dim for split in plan.splits.values() for atom, dim in split}
         listed = []
         for name, parts in plan.groups:
+            if len(parts) == 1:
+                whole = parts[0] in plan.splits and len(plan.splits[parts[0]]) == 1
+                listed.append(replace(x[parts[0]], name=name) if whole else Axis(name, atoms[parts[0]]))
+                continue
             total = atoms[parts[0]]
             for part in parts[1:]:
                 total = total * atoms[part]
-            listed.append(Axis(name, total))
+            # Places keep their order for good; channels may be shuffled and shuffled again.
+            places = all(Axis(part, total).is_position for part in parts)
+            sizes = tuple(atoms[part].size for part in parts)
+            listed.append(Axis(name, total, parts, sizes) if places else Axis(name, total))
         axes = (*(x[name] for name in plan.before), *listed, *(x[name] for name in plan.after))
         return (x.with_axes(axes),)
 
