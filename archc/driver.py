@@ -12,7 +12,7 @@ from archc.analysis.cost import count, holdings, totals
 from archc.analysis.figures import Cost
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError, Diagnostic, fail
-from archc.elaborate.model import elaborate, variant
+from archc.elaborate.model import Variant, check_without, elaborate, variant
 from archc.ir.program import Program
 from archc.locate import Spec, load_spec, only
 from archc.polynomials import SizeError
@@ -55,7 +55,17 @@ class Module:
 
 def build(spec: Spec, name: str) -> Program:
     """Shapes, names and wiring of a variant. Raises ArchError with every independent mistake."""
-    return elaborate(spec.library, variant(spec.library, name))
+    return _built(spec, variant(spec.library, name))
+
+
+def _built(spec: Spec, chosen: Variant) -> Program:
+    program = elaborate(spec.library, chosen)
+    optional = [i.name for i in program.inputs if i.default == "none" and i.kind == "input"]
+    # The module also runs without its optional inputs: without one of them, and without all.
+    for absent in dict.fromkeys([*((name,) for name in optional), tuple(optional)]):
+        if absent:
+            check_without(spec.library, chosen, absent)
+    return program
 
 
 def contract_of(program: Program) -> Contract:
@@ -105,7 +115,7 @@ def compile_variant(spec: Spec, name: str) -> Module:
     from archc.elaborate.overrides import contract_parameters
 
     chosen = variant(spec.library, name)
-    checked = check(elaborate(spec.library, chosen))
+    checked = check(_built(spec, chosen))
     program, contract, cost = checked.program, checked.contract, checked.cost
     head = Figures(totals(holdings(program.root)).params)
     if cost is not None:

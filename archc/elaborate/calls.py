@@ -187,6 +187,10 @@ def invoke(target: Any, args: list[Arg], piped: Any, label: str | None, span: Sp
         case FnRef():
             return modules.call_fn(target, args, piped, span, scope)
         case Module():
+            if label is not None:
+                raise fail("E0409", f"`{label}` would name weights, and those of the module `{target.name}` have a name",
+                           span, helps=(f"leave the label out: `{target.name}`", "for weights of its own, label the "
+                           "operation or component that the module is made of"))  # fmt: skip
             tensors = ([piped] if piped is not None else []) + [a.value for a in args]
             return modules.use_module(target, tensors, args, piped, span, scope)
         case OpRef(op=op):

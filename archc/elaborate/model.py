@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import field, replace
 from typing import Any
@@ -86,6 +87,10 @@ class Model:
     def _axis(self, axis: tree.AxisDecl | tree.Rest, statement: tree.Declare, scope: Scope) -> Axis:
         if not isinstance(axis, tree.AxisDecl):
             raise fail("E0222", "the axes of an input are all written out", axis.span)
+        if axis.size is None and isinstance(scope.env.get(axis.name), Scalar) and axis.name not in scope.sizes:
+            raise fail("E0311", f"the size of {axis.name} is left open here, and the model has a parameter `{axis.name}`",
+                       axis.span, helps=(f"write `{axis.name}={axis.name}` where the parameter is the size",
+                                         "or give the parameter another name"))  # fmt: skip
         if axis.size is None:
             return Axis(axis.name, Dim.of(self._symbol(axis.name)))
         inner = axis.size
@@ -320,6 +325,17 @@ def overridden(base: Variant, **arguments: Any) -> Variant:
 
     given = [g for g in base.arguments if g[0] not in arguments]
     return replace(base, arguments=(*given, *((n, const(v), base.span) for n, v in arguments.items())))
+
+
+def check_without(library: Library, chosen: Variant, absent: Sequence[str]) -> None:
+    """Checks the network that a variant is where the optional inputs `absent` are not given. Raises ArchError."""
+    try:
+        elaborate(library, chosen, dict.fromkeys(absent, False))
+    except ArchError as error:
+        names = " and ".join(f"`{name}`" for name in absent)
+        test = " and ".join(f"{name} != none" for name in absent)
+        note = f"this is the network without {names}, which may be left out: `if {test} {{ ... }}`"
+        raise ArchError([replace(d, helps=(*d.helps, note)) for d in error.diagnostics]) from None
 
 
 def elaborate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from archc.diagnostics import ArchError, Label, did_you_mean, fail
 from archc.elaborate import branches, loops, operations
@@ -51,7 +52,9 @@ def run_statement(statement: tree.Statement, scope: Scope) -> None:
             if target not in scope.env:
                 raise fail("E0201", f"nothing is called `{target}` here", statement.span,
                            helps=did_you_mean(target, scope.env))  # fmt: skip
-            result = binary(op[0], scope.env[target], evaluate(value, scope), statement, scope)
+            old = scope.env[target]
+            result = binary(op[0], old, evaluate(value, scope), statement, scope)
+            _same_axes(target, op, old, result, statement)
             bind_name(target, result, statement, scope)
         case tree.Return() if scope.component is not None and scope.component.role == "model":
             raise fail("E0223", "a model does not return", statement.span,
@@ -183,3 +186,14 @@ def _demand_sizes(expr: tree.Expr, why: str, scope: Scope) -> bool:
     except OpError as error:
         raise operations.op_error(error, expr.span) from None
     return True
+
+
+def _same_axes(name: str, op: str, old: Any, new: Any, statement: tree.Augment) -> None:
+    """Raises ArchError E0310 where `name op= ...` would give a tensor further axes."""
+    if not isinstance(old, Value) or not isinstance(new, Value) or set(new.type.names) == set(old.type.names):
+        return
+    more = ", ".join(axis for axis in new.type.names if axis not in old.type)
+    raise fail("E0310", f"`{name} {op} ...` keeps the axes of `{name}`, and the right side has {more} besides",
+               statement.span, f"`{name}` is {old.type}",
+               helps=(f"`sum` or `mean` over {more} first, or merge it into another axis",
+                      f"to repeat `{name}` along {more}, write `{name} = {name} {op[0]} ...`"))  # fmt: skip
