@@ -239,24 +239,29 @@ class _File:
     def _rules(self, rules: tuple[InitRule, ...], root: str, pad: int) -> list[Line]:
         from archc.ops.table import OPERATIONS
 
-        lines = [Line(pad, f"for module in {root}.modules():")]
-        owners = list(dict.fromkeys(r.owner for r in rules))
-        for number, owner in enumerate(owners):
+        branches: list[tuple[list[str], str, list[tuple[int, str]]]] = []  # classes, a further condition, what is done
+        for owner in dict.fromkeys(r.owner for r in rules):
             op = OPERATIONS.get(owner)
             kinds = op.classes if op is not None else (class_name(owner),)
-            test = kinds[0] if len(kinds) == 1 else f"({', '.join(kinds)})"
             own = [r for r in rules if r.owner == owner]
             optional = "" if any(r.weight != "bias" for r in own) else " and module.bias is not None"
-            lines.append(Line(pad + 4, f"{'if' if number == 0 else 'elif'} isinstance(module, {test}){optional}:"))
+            done: list[tuple[int, str]] = []
             for rule in own:
                 target = f"module.{attribute_name(rule.weight)}"
-                args = [self._rule_text(a, owner, op) for a in rule.args]
-                call = init_call(rule.kind, target, args)
+                call = init_call(rule.kind, target, [self._rule_text(a, owner, op) for a in rule.args])
                 if rule.weight == "bias" and not optional:
-                    lines.append(Line(pad + 8, f"if {target} is not None:"))
-                    lines.append(Line(pad + 12, call))
+                    done += [(8, f"if {target} is not None:"), (12, call)]
                 else:
-                    lines.append(Line(pad + 8, call))
+                    done.append((8, call))
+            if branches and branches[-1][1:] == (optional, done):
+                branches[-1][0].extend(kinds)
+            else:
+                branches.append((list(kinds), optional, done))
+        lines = [Line(pad, f"for module in {root}.modules():")]
+        for number, (classes, optional, done) in enumerate(branches):
+            test = classes[0] if len(classes) == 1 else f"({', '.join(classes)})"
+            lines.append(Line(pad + 4, f"{'elif' if number else 'if'} isinstance(module, {test}){optional}:"))
+            lines += [Line(pad + deep, text) for deep, text in done]
         return lines
 
     def _rule_text(self, sym: Sym, owner: str, op: Any) -> str:
