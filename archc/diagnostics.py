@@ -82,8 +82,46 @@ def _short(text: str) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """A help line naming the known word closest to `name`, if one is close."""
-    from difflib import get_close_matches  # most runs have no mistake to tell
+    words: dict[str, str] = {}
+    for word in islice(known, MOST_WORDS):
+        if word != name:
+            words.setdefault(word.lower(), word)
+    found = closest_slip(name, words.values())
+    if found is None:
+        from difflib import get_close_matches  # most runs have no mistake to tell
 
-    words = {word.lower(): word for word in islice(known, MOST_WORDS) if word != name}
-    close = get_close_matches(name.lower(), words, n=1, cutoff=0.6)
-    return (f"did you mean `{words[close[0]]}`?",) if close else ()
+        close = get_close_matches(name.lower(), words, n=1, cutoff=0.6)
+        found = words[close[0]] if close else None
+    return (f"did you mean `{found}`?",) if found is not None else ()
+
+
+def closest_slip(name: str, known: Iterable[str]) -> str | None:
+    """The known word that one slip of the hand turns into `name`, the commonest sort of slip first."""
+    slips = [(slip, number, word) for number, word in enumerate(known) if (slip := _slip(name, word)) is not None]
+    return min(slips)[2] if slips else None
+
+
+def _slip(a: str, b: str) -> int | None:
+    """What makes `b` of `a`: two neighbours exchanged (0), one letter more or less (1), one changed (2).
+
+    None where it is more than that; one letter is no slip of another. Where capital letters differ besides, it is 3 more.
+    """
+    exact = _slip_of(a, b)
+    if exact is not None or max(len(a), len(b)) < 3:
+        return exact
+    folded = 0 if a.lower() == b.lower() and a != b else _slip_of(a.lower(), b.lower())
+    return folded + 3 if folded is not None else None
+
+
+def _slip_of(a: str, b: str) -> int | None:
+    if a == b or abs(len(a) - len(b)) > 1:
+        return None
+    same = 0
+    while same < min(len(a), len(b)) and a[same] == b[same]:
+        same += 1
+    left, right = a[same:], b[same:]
+    if len(left) > 1 and left[1::-1] == right[:2] and left[2:] == right[2:]:
+        return 0
+    if left[1:] == right or left == right[1:]:
+        return 1
+    return 2 if left[1:] == right[1:] and len(a) > 2 else None

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import field, replace
 from typing import Any
 
-from archc.diagnostics import ArchError, Diagnostic, Label, did_you_mean, fail, in_order
+from archc.diagnostics import ArchError, Diagnostic, Label, closest_slip, did_you_mean, fail, in_order
 from archc.elaborate.arguments import Arg, unknown, unwrap
 from archc.elaborate.assigning import bind_name
 from archc.elaborate.binding import Bound, check_kind, counted, declared_at, signature_of
@@ -338,6 +338,16 @@ def check_without(library: Library, chosen: Variant, absent: Sequence[str]) -> N
         raise ArchError([replace(d, helps=(*d.helps, note)) for d in error.diagnostics]) from None
 
 
+def _misspelled_sizes(session: Session, parameters: list[str]) -> list[Diagnostic]:
+    """The findings; where a size depends on the inputs, with what it may misspell: an unknown name is a free size."""
+    found = []
+    for d in session.diagnostics:
+        meant = ((s, closest_slip(s, parameters)) for s in session.symbols) if d.code == "E0304" else ()
+        helps = tuple(f"`{s}` is a free size of an input: did you mean `{word}`?" for s, word in meant if word is not None)
+        found.append(replace(d, helps=(*helps, *d.helps)) if helps else d)
+    return found
+
+
 def elaborate(
     library: Library, chosen: Variant, present: dict[str, bool] | None = None, session: Session | None = None
 ) -> Program:
@@ -369,6 +379,7 @@ def elaborate(
     numbers = {name: value for name, (value, _) in given.items()}
     with session.using(Use(ref, chosen.call, numbers)) if numbers else nullcontext():
         run_statements(ref.tree.body, scope)
+    session.diagnostics = _misspelled_sizes(session, [p.name for p in ref.tree.parameters])
     for fact in chosen.facts:
         match fact:
             case tree.Init():

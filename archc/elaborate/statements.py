@@ -27,7 +27,9 @@ def run_statements(body: tuple[tree.Statement, ...], scope: Scope) -> None:
         try:
             run_statement(statement, scope)
         except ArchError as error:
-            scope.session.report(error)
+            from archc.elaborate.spelling import spelled  # most runs have no mistake to tell
+
+            scope.session.report(spelled(error, statement, scope))
             _poison_numbers(error, scope)
             declared = [statement.name] if isinstance(statement, tree.Declare) else []
             for name in (*assigned_names((statement,)), *declared):

@@ -8,7 +8,7 @@ from typing import Any
 from lark import Lark
 from lark.exceptions import UnexpectedInput
 
-from archc.diagnostics import ArchError, Diagnostic, Label
+from archc.diagnostics import ArchError, Diagnostic, Label, closest_slip
 from archc.records import dataclass
 from archc.source import Source, Span
 from archc.syntax.lines import CLOSERS, SCAN
@@ -18,6 +18,12 @@ ROLES = ("mixer", "block", "stage", "model")
 DECLARATIONS = ("param", "buffer", "const", "input", "state")
 BINDINGS = ("module", "output", "exit", "next", "loss")
 OPERATORS = frozenset("+ - * / // % ** & == != <= >= < > and or if . ( [ |>".split())
+# Words with which a statement or a line of a file begins, and all words of the language.
+LOOPS = ("for", "repeat", "loop", "stage")
+STARTS = (
+    *ROLES, *DECLARATIONS, *BINDINGS, *LOOPS, *"from fn return if else entry require init claim matches weights".split(),
+)  # fmt: skip
+WORDS = (*STARTS, *"import as in with when within and or not list drop true false none".split())
 COMPONENT = "a component begins with `mixer`, `block`, `stage` or `model`, a helper of one expression with `fn`"
 BINDING = "a name is bound by `name = expression` alone"
 # Words of other languages, and what is written instead.
@@ -103,7 +109,7 @@ class Finding:
 def explain(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> ArchError:
     """The diagnostic for `error`, which `parser` met in `text`, the source's text without comments."""
     place, expected = _place(source, text, error, parser)
-    finding = next((found for rule in _RULES if (found := rule(place)) is not None), None)
+    rule, finding = next(((r, found) for r in _RULES if (found := r(place)) is not None), (None, None))
     word = finding.at if finding and finding.at else place.word
     if word.kind == "newline":
         start = len(text[: word.start].rstrip())
@@ -121,8 +127,15 @@ def explain(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> 
     if finding is None and word.text in HARD:
         notes = (f"`{word.text}` is a word of the language and never a name",)
     message = finding.message if finding else message
+    # What these rules see may well be a word of the language with a slip in it.
+    slip = _misspelled(place) if rule in (None, _value_unused, _misplaced_label) else None
     label = (finding.label if finding else "") or expected
     helps = finding.helps if finding else ()
+    if slip is not None:
+        meant, helps = slip[0], slip[1]
+        message, label = f"`{meant.text}` is not a word of the language", "not known here"
+        span = Span(source, meant.start, meant.start + len(meant.text))
+        opened, notes = (), ()
     return ArchError([Diagnostic("E0101", message, span, label, opened, notes, helps)])
 
 
@@ -177,6 +190,22 @@ def _expected(accepted: set[str], wanted: Iterable[str]) -> str:
     if not words:
         return ""
     return "expected " + (", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0])
+
+
+def _misspelled(place: Place) -> tuple[Word, tuple[str, ...]] | None:
+    """A word around the place that is one slip away from a word of the language which would do there."""
+    labelled = len(place.before) > 1 and place.before[1].text == ":"
+    begins = place.before[2:3] if labelled else place.before[:1]
+    # What a statement begins with, what would have fitted at the place, and any word shortly before it.
+    wanted = [word for word in place.wanted if word.isalpha()]
+    starts = LOOPS if labelled else STARTS
+    around = [(place.word, wanted if place.before[2 * labelled :] else starts)]
+    for word, fits in (*((w, starts) for w in begins), *around, *((w, WORDS) for w in reversed(place.before[-3:]))):
+        if word.kind == "word" and word.text not in WORDS and word.text.isidentifier() and len(word.text) > 1:
+            meant = closest_slip(word.text, fits)
+            if meant is not None:
+                return word, (f"did you mean `{meant}`?",)
+    return None
 
 
 # ---- common mistakes: each rule looks at the place and names the mistake, or gives None
