@@ -97,7 +97,7 @@ def check_kinds(type: tree.TypeDecl) -> None:
             known, text = KINDS, name
     if name in known:
         return
-    close = did_you_mean(name, known) or (f"kinds are {', '.join(KINDS)}, lists of them, and tensors",)
+    close = did_you_mean(name, (*known, "list")) or (f"kinds are {', '.join(KINDS)}, lists of them, and tensors",)
     raise fail("E0221", f"there is no kind `{text}`", type.span, "unknown kind",
                helps=(f"write {FOREIGN_KINDS[name]}",) if name in FOREIGN_KINDS else close)  # fmt: skip
 
@@ -121,9 +121,6 @@ def _check_body(body: tuple[tree.Statement, ...]) -> None:
 def _check_axes(type: tree.TypeDecl) -> None:
     if isinstance(type, tree.ListDecl):
         _check_axes(type.item)
-    if isinstance(type, tree.TensorDecl) and type.dtype not in ("float", "int", "bool"):
-        raise fail("E0221", f"there is no kind `{type.dtype}[...]`", type.span,
-                   helps=did_you_mean(type.dtype, ("list", "int", "bool", "float")))  # fmt: skip
     seen: set[str] = set()
     for axis in type.axes if isinstance(type, tree.TensorDecl) else ():
         if isinstance(axis, tree.AxisDecl) and axis.name in seen:

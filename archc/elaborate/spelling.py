@@ -44,6 +44,8 @@ def spelled(error: ArchError, statement: tree.Statement, scope: Scope) -> ArchEr
         else f"`{word}` is not known here: did you mean `{meant}`?"
     )
     guesses = [help for help in first.helps if HINT.match(help)]
+    if first.code == "E0201" and first.helps and not guesses:
+        return error  # what the name is has been said
     if guesses and (f"`{word}`" not in first.message or any(_is_slip(word, help) for help in guesses)):
         return error
     return ArchError([replace(first, helps=(told, *(h for h in first.helps if h not in guesses))), *rest])

@@ -8,6 +8,7 @@ what cannot be built has no meaning at all, or breaks a rule of the language.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,29 @@ def judge(mutation: Mutation, values: bool = False) -> Judgement:
 def _program(mutated: tuple[Library, str], session: Session) -> Program:
     loaded_library, name = mutated
     return elaborate(loaded_library, variant(loaded_library, name), session=session)
+
+
+def said(mutation: Mutation) -> ArchError | None:
+    """What archc finds wrong with a mutant, if anything."""
+    try:
+        contract_of(
+            _program(network(mutation.file, mutation.applied(text_of(mutation.file)), mutation.owner), Session())
+        )
+    except ArchError as error:
+        return error
+    return None
+
+
+def suggested(typo: Mutation, error: ArchError) -> bool:
+    """Whether a finding suggests the word that the typo misspells; or, where the misspelled word is a name that the spec
+    gives, that name for the word."""
+    for d in error.diagnostics:
+        told = [d.message, d.label, *(label.text for label in d.related), d.span.text if d.span is not None else ""]
+        for help in d.helps:
+            names = {name for text in re.findall(r"`([^`]*)`", help) for name in re.findall(r"\w+", text)}
+            if typo.word in names or (typo.new in names and any(typo.word in text for text in (*told, help))):
+                return True
+    return False
 
 
 # ---- called valid
