@@ -39,6 +39,10 @@ of_ccnet_attention = ccnet_attention(in_chans=16)
 from .conv_attention import conv_attention
 tiny = conv_attention(dims=[32, 32, 64], depths=[1, 2, 2], num_classes=5)
 """,
+    "convnext": """
+from .convnext import convnext
+tiny = convnext(dims=[8, 16], depths=[1, 2], num_classes=5)
+""",
     "dasiamrpn": """
 from .dasiamrpn import siamrpn
 tiny = siamrpn(features=8, anchors=2)
