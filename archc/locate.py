@@ -68,12 +68,8 @@ def only(spec: Spec) -> str:
         for ref in spec.library.main.names.values()
         if isinstance(ref, ComponentRef) and ref.tree.role == "model"
     ]
-    examples = [
-        f"{m.name}({', '.join(f'{p.name}=...' for p in m.parameters if p.default is None)})" for m in models
-    ]
-    raise fail(
-        "E0804", f"{spec.name} binds no variant", helps=tuple(f"bind one: `mine = {e}`" for e in examples[:3])
-    )
+    examples = [f"{m.name}({', '.join(f'{p.name}=...' for p in m.parameters if p.default is None)})" for m in models]
+    raise fail("E0804", f"{spec.name} binds no variant", helps=tuple(f"bind one: `mine = {e}`" for e in examples[:3]))
 
 
 def locate(named: str) -> Located:
@@ -105,9 +101,21 @@ def _source(file: str) -> Source:
     if not _there(path) and file in library:
         return read(library[file], f"{file}.arch")
     if not _there(path):
-        helps = did_you_mean(path.stem, library) or ("`archc list` shows the specs that archc ships",)
+        helps = _nearest(path, library) or ("`archc list` shows the specs that archc ships",)
         raise fail("E0109", f"there is no file {file}, and archc ships no spec of that name", helps=helps)
     return read(path)
+
+
+def _nearest(path: Path, library: dict[str, Path]) -> tuple[str, ...]:
+    """Help for a file that is not there: a shipped spec of its name, or what lies beside it under a close one."""
+    if path.stem in library:
+        return (f"`{path.stem}` alone names the spec that archc ships",)
+    beside = [found.stem for found in path.parent.glob("*.arch")]
+    if path.stem in beside:
+        return (f"did you mean `{path.with_suffix('.arch')}`?",)
+    close = tuple(help.replace("`?", ".arch`?") for help in did_you_mean(path.stem, beside))
+    shipped = did_you_mean(path.stem, library)
+    return shipped or close if str(path) == path.stem else close or shipped
 
 
 def _there(path: Path) -> bool:

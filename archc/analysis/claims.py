@@ -303,9 +303,14 @@ def _flat(rows: tuple[Row, ...]) -> list[Row]:
     return [inner for row in rows for inner in (row, *(_flat(row.children) if row.kind != "stage" else ()))]
 
 
+def _plainly(ratio: float) -> str:
+    """A ratio with two digits that count, and no exponent where it is read at a glance: `2.1`, `2,051`."""
+    return f"{ratio:,.0f}" if 100 <= ratio < 1e9 else f"{ratio:.2g}"
+
+
 def _share(ratio: float) -> str:
     """How a figure stands to what is claimed: `+3.1 %`, or `2.1 times` where it is far from it."""
-    return f"{100 * (ratio - 1):+.2g} %" if 0.5 < ratio < 1.5 else f"{ratio:.2g} times what is claimed"
+    return f"{100 * (ratio - 1):+.2g} %" if 0.5 < ratio < 1.5 else f"{_plainly(ratio)} times what is claimed"
 
 
 def shown(number: float) -> str:

@@ -104,6 +104,8 @@ def run(arguments: list[str]) -> int:
         return done.exit_code
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption) and error.option_name == "--variant":
+            print("A variant is named with its file: FILE:VARIANT.", file=sys.stderr)
         return 2
     except ArchError as error:
         from archc.cli.terminal import complain

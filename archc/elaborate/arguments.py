@@ -211,12 +211,26 @@ def _field(op: type[Op], p: Parameter, a: Arg, tensors: list[Value]) -> Any:
     if p.kind in ("region", "path", "any", "recipe"):
         return value.items if isinstance(value, Many) else value
     if isinstance(value, Value):
+        related, helps = _hidden(a, value)
         raise fail("E0111", f"a tensor's value is used for `{p.name}`, which must be known at compile time", a.span,
-                   helps=("a count or size comes from sizes (`x.C`) and parameters",))  # fmt: skip
+                   related=related, helps=helps or ("a count or size comes from sizes (`x.C`) and parameters",))  # fmt: skip
     if not isinstance(value, Scalar):
         raise fail("E0206", f"`{p.name}` needs a number, and this is {kind_of(value)}", a.span)
     _check_kind(op.name, p, value, a.span, _by_place(op, a))
     return value
+
+
+def _hidden(a: Arg, value: Any) -> tuple[tuple[Label, ...], tuple[str, ...]]:
+    """Labels and help where a name was a parameter, and a line of the body gave it to a tensor."""
+    component = a.scope.component if a.scope is not None else None
+    declared = next((p for p in component.parameters if p.name == a.axis), None) if component is not None else None
+    if declared is None or not isinstance(value, Value) or value.span.source is not declared.span.source:
+        return (), ()
+    labels = (
+        Label(declared.span, f"`{a.axis}` is this parameter"),
+        Label(value.span, "until it is a tensor from here on"),
+    )
+    return labels, (f"give the parameter or the tensor another name than `{a.axis}`",)
 
 
 def _by_place(op: type[Op], a: Arg) -> tuple[str, ...]:
@@ -314,6 +328,8 @@ def _value_field(cls: Any, p: Parameter, a: Arg) -> Any:
             raise fail("E0206", f"`{cls.name}` needs a {p.kind} for `{p.name}`, and this is {kind_of(value)}", a.span)
         return value
     if p.kind in ("axis", "axes"):
+        if p.kind == "axes" and a.names:
+            return a.names
         if a.axis is None:
             raise fail("E0206", "the name of an axis is needed here", a.span)
         return a.axis
@@ -322,6 +338,8 @@ def _value_field(cls: Any, p: Parameter, a: Arg) -> Any:
     if value is None:
         raise unknown(a)
     if not isinstance(value, Scalar):
-        raise fail("E0206", f"`{p.name}` of `{cls.name}` needs a number, and this is {kind_of(value)}", a.span)
+        related, helps = _hidden(a, value)
+        raise fail("E0206", f"`{p.name}` of `{cls.name}` needs a number, and this is {kind_of(value)}", a.span,
+                   related=related, helps=helps)  # fmt: skip
     _check_kind(cls.name, p, value, a.span)
     return value

@@ -173,19 +173,32 @@ def check_kind(owner: str, p: tree.Parameter, value: Any, span: Span, signature:
                    helps=(*help_kind(value, wanted, span.text), *filter(None, [signature])))  # fmt: skip
 
 
-def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span, session: Session) -> dict[str, str]:
-    """Caller's axis names to the signature's. Raises ArchError E0306 (axes at other places), E0307 (rank), E0305 (dtype)."""
+ELEMENTS = {"float": "real numbers", "int": "whole numbers", "bool": "truth values"}
+
+
+def fit(
+    p: tree.Parameter, value: Value, owner: str, span: Span, session: Session, at: Span | None = None
+) -> dict[str, str]:
+    """Caller's axis names to the signature's. Raises ArchError E0306 (axes at other places), E0307 (rank), E0305 (dtype).
+
+    `span` is the call, `at` the argument if it is known.
+    """
+    decl, type = p.type, value.type
+    assert isinstance(decl, tree.TensorDecl)
     if decl.dtype != type.dtype:
-        raise fail("E0305", f"`{owner}` takes {decl.dtype} tensors here, and this is {type}", span)
+        told = f"`{p.name}` of `{owner}` takes {ELEMENTS[decl.dtype]}, and this is {type}, of {ELEMENTS[type.dtype]}"
+        raise fail("E0305", told, at or span, helps=_of_elements(decl.dtype, value), related=_sources(p, value, span))
     named = [a for a in decl.axes if isinstance(a, tree.AxisDecl)]
     if len(named) != len(decl.axes):
         for a in named:
             if a.name not in type:
-                raise fail("E0307", f"`{owner}` needs an axis `{a.name}`, and its operand is {type}", span)
+                raise fail("E0307", f"`{owner}` needs an axis `{a.name}`, and its operand is {type}", span,
+                           related=_sources(p, value, span))  # fmt: skip
         return {}
     if len(named) != len(type.axes):
         takes = f"`{owner}` takes {len(named)} axes, [{', '.join(a.name for a in named)}]"
-        raise fail("E0307", f"{takes}, and its operand is {type}", span, helps=_merged(type, [a.name for a in named]))
+        raise fail("E0307", f"{takes}, and its operand is {type}", span, related=_sources(p, value, span),
+                   helps=_merged(type, [a.name for a in named]))  # fmt: skip
     names = {theirs: ours.name for theirs, ours in zip(type.names, named, strict=True)}
     for theirs, ours in names.items():
         if theirs != ours and ours in type.names:
@@ -196,11 +209,39 @@ def fit(decl: tree.TensorDecl, type: TensorType, owner: str, span: Span, session
     return names
 
 
+def _sources(p: tree.Parameter, value: Value, span: Span) -> tuple[Label, ...]:
+    """The parameter of a signature that an operand does not fit, and where the operand was made."""
+    here = value.span
+    apart = here.source is span.source and here.line != span.line and not here.start <= span.start < here.end
+    made = (
+        (Label(here, f"`{value.name}` is declared here" if value.name else f"{value.type} is made here"),)
+        if apart and not in_library(here.source)
+        else ()
+    )
+    return (*(() if in_library(p.span.source) else (Label(p.span, "takes these axes"),)), *made)
+
+
+def _of_elements(wanted: str, value: Value) -> tuple[str, ...]:
+    """How a tensor comes to hold what a parameter takes."""
+    shown = value.name or "x"
+    match wanted:
+        case "bool":
+            axes = ", ".join(value.type.names)
+            return (f"truth values are declared `bool[{axes}]`, or made by comparing: `{shown} > 0`",)
+        case "int":
+            return (f"indices are declared `int[...]`; `cast({shown}, int)` cuts real numbers",)
+        case _:
+            return (f"`cast({shown}, float)` makes real numbers of them",)
+
+
 def _merged(type: TensorType, wanted: list[str]) -> tuple[str, ...]:
     """How the positions of an operand become the one position of a signature."""
     by_name = "`[B, C, ...]` in the signature takes axes by name, however many there are"
     places = [axis.name for axis in type.positions]
     ours = [name for name in wanted if name not in type.names]
+    if len(places) == 1 and len(ours) == 2 and all(name[0].isupper() for name in ours):
+        apart = f'`|> rearrange("{places[0]}=({" ".join(ours)}) -> {" ".join(ours)}", {ours[0]}=...)`'
+        return (f"{apart} makes a map of the sequence", by_name)
     if len(places) < 2 or len(ours) != 1 or {*wanted} - {*ours} != {*type.names} - {*places}:
         return (by_name,)
     found, target = list(type.names), [f"{n}=({' '.join(places)})" if n in ours else n for n in wanted]

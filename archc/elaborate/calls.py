@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from archc.diagnostics import fail
+from archc.diagnostics import Label, fail
 from archc.elaborate import components, modules
 from archc.elaborate.arguments import (
     Arg,
@@ -78,7 +78,9 @@ def pipe(left: Any, right: tree.Expr, expr: tree.Expr, scope: Scope) -> Any:
     if isinstance(left, Many) and left.is_tuple:
         raise fail("E0219", "several results cannot be piped", expr.span, helps=("name them first: `a, b = ...`",))
     if not isinstance(left, (Value, Many)):
-        raise fail("E0219", f"`|>` needs a tensor on its left, and this is {kind_of(left)}", expr.span)
+        first = expr.left if isinstance(expr, tree.Pipe) else expr
+        raise fail("E0219", f"`|>` needs a tensor on its left, and this is {kind_of(left)}", first.span,
+                   **_as_made(left, first.span, scope))  # fmt: skip
     label = None
     if isinstance(right, tree.Labelled):
         label, right = right.label, right.call
@@ -93,6 +95,18 @@ def pipe(left: Any, right: tree.Expr, expr: tree.Expr, scope: Scope) -> Any:
         assert isinstance(right, tree.Name)
         target = unknown_callable(right.name, right.span, scope)
     return invoke(target, [], left, label, right.span, scope)
+
+
+def _as_made(value: Any, read: Span, scope: Scope) -> dict[str, Any]:
+    """Where a recipe was made that is read as a tensor, and how it would be applied."""
+    if not isinstance(value, Recipe):
+        return {}
+    made = value.span
+    text = made.text if "\n" not in made.text and len(made.text) <= 40 else f"{made.text.partition('(')[0]}(...)"
+    apart = made.source is read.source and made != read
+    tensor = next((n for n, v in reversed(scope.env.items()) if isinstance(v, Value) and n.isidentifier()), "x")
+    related = (Label(made, "without its tensor this is a recipe"),) if apart else ()
+    return {"related": related, "helps": (f"give it its tensor: `{tensor} |> {text}`",)}
 
 
 def unknown_callable(name: str, span: Span, scope: Scope) -> Any:
@@ -115,6 +129,8 @@ def call(expr: tree.Call, scope: Scope, piped: Any, label: str | None) -> Any:
     if isinstance(function, tree.Name):
         name = function.name
         target = find_callable(name, scope)
+        if isinstance(target, Scalar) and (name in REGIONS or name in PATHS):
+            target = None  # as with operations, a number of the same name does not hide what is called
         compile_time = piped is None and all(isinstance(a.value, Scalar) and a.keyword is None for a in args)
         if name in FUNCTIONS and compile_time and args and not isinstance(target, (FnRef, ComponentRef)):
             return call_function(name, [a.value for a in args], expr.span)
@@ -201,7 +217,10 @@ def invoke(target: Any, args: list[Arg], piped: Any, label: str | None, span: Sp
             return components.apply_component(target, args, piped, label, span, scope)
         case modules.EntryRef():
             return modules.call_entry(target, args, piped, span, scope)
-    raise fail("E0202", f"{kind_of(target)} cannot be called", span)
+    related = (
+        (Label(target.span, "made here"),) if isinstance(target, Value) and target.span.source is span.source else ()
+    )
+    raise fail("E0202", f"{kind_of(target)} cannot be called", span, related=related)
 
 
 def _join(bound: list[Arg], args: list[Arg]) -> list[Arg]:
@@ -264,7 +283,8 @@ def _invoke_op(op: type[Op], args: list[Arg], piped: Any, label: str | None, spa
                 raise fail("E0206", f"`{op.name}` takes tensors, and its list holds {kind_of(item)}", span)
         ordered.append(tuple(value.items) if isinstance(value, Many) else value)
     keywords = [a for a in args if a.keyword is not None and a.keyword not in {n for n, _ in names}]
-    args = bind_fields(op, rest, keywords, operands, given, span)
+    tensors = [replace(a, keyword=name) for name, value in operands.items() for a in args if a.value is value]
+    args = [*bind_fields(op, rest, keywords, operands, given, span), *tensors]
     if getattr(op, "deferred", False) and operands.get("like") is None:
         return Deferred(construct(op, given, span, scope), tuple(v for v in ordered if v is not None), span)
     return apply_op(op, ordered, given, label, span, scope, args)

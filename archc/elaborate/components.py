@@ -55,7 +55,7 @@ def apply_component(ref: ComponentRef, args: list[Any], piped: Any, label: str |
     for p in ref.tree.parameters:
         if p.name in bound.values:
             check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name], signature_of(ref.tree))
-    with scope.session.using(Use(ref, span, bound.values)):
+    with scope.session.using(Use(ref, span, bound.values, bound.spans)):
         return _apply_bound(ref, bound, label, span, scope)
 
 
@@ -120,7 +120,7 @@ def call_template(
         for tensor in captured(value):
             inputs.append(frame.use(tensor))
             if isinstance(p.type, tree.TensorDecl):
-                for theirs, ours in fit(p.type, tensor.type, ref.tree.name, span, scope.session).items():
+                for theirs, ours in fit(p, tensor, ref.tree.name, span, scope.session).items():
                     back.setdefault(ours, theirs)
     arguments = tuple((name, frame.localise(value)) for name, value in passed)
     known = {name: value.sym for name, value in arguments}
@@ -182,7 +182,7 @@ def inline(ref: ComponentRef, bound: Bound, self_label: str, span: Span, scope: 
             continue
         value = bound.values[p.name]
         if isinstance(p.type, tree.TensorDecl) and isinstance(value, Value):
-            names = fit(p.type, value.type, ref.tree.name, span, scope.session)
+            names = fit(p, value, ref.tree.name, span, scope.session)
             for theirs, ours in names.items():
                 back.setdefault(ours, theirs)
             if any(a != b for a, b in names.items()):

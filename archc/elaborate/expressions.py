@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -282,7 +283,7 @@ def _at_sides(diagnostic: Diagnostic, left: Any, right: Any, expr: tree.Node, sc
     made = [
         Label(value.span, f"`{side.name}` is made here")
         for side, value in ((first, left), (second, right))
-        if isinstance(side, tree.Name) and _made_apart(value.span, expr.span, scope)
+        if isinstance(side, tree.Name) and operations.made_apart(value.span, expr.span, scope)
     ]
     stale = [_stale(name, left, second, first, scope) for name in left.type.names if name in right.type]
     return replace(
@@ -290,16 +291,15 @@ def _at_sides(diagnostic: Diagnostic, left: Any, right: Any, expr: tree.Node, sc
         span=second.span,
         label=str(right.type),
         related=(Label(first.span, str(left.type)), *made),
-        helps=tuple(text for text in stale if text)[:1] or diagnostic.helps,
+        helps=tuple(text for text in stale if text)[:1] or tuple(_at_texts(h, first, second) for h in diagnostic.helps),
     )
 
 
-def _made_apart(made: Span, used: Span, scope: Scope) -> bool:
-    """Whether a value was made on another line of the same body, and not handed over by the signature."""
-    if scope.component is None or made.source is not used.source or made.line == used.line:
-        return False
-    body = scope.component.body
-    return bool(body) and body[0].span.start <= made.start and made.end <= body[-1].span.end
+def _at_texts(help: str, first: tree.Node, second: tree.Node) -> str:
+    """A help in which `left` and `right` within code are what stands there, unless that is long."""
+    texts = {"left": first.span.text, "right": second.span.text}
+    short = all("\n" not in text and len(text) <= 24 for text in texts.values())
+    return operations.with_texts(help, texts) if short else help
 
 
 def _stale(axis: str, left: Value, second: tree.Expr, first: tree.Expr, scope: Scope) -> str:
@@ -391,6 +391,7 @@ def truth(condition: Any, expr: tree.Expr) -> bool | None:
         return bool(condition.value)
     raise fail(
         "E0209", f"a condition must be known at compile time, and this is {kind_of(condition)}", expr.span,
+        notes=("`if` is decided when the network is built",),
         helps=("use `where(condition, a, b)` to choose by the data",),
     )  # fmt: skip
 
@@ -591,13 +592,22 @@ def _attribute(value: Any, name: str, expr: tree.Attribute, scope: Scope) -> Any
         helps = weights if name in ("weight", "bias") else ()
         raise fail("E0207", f"{kind_of(value)} has no sizes", expr.span, what, helps=helps)
     if name not in value.type and (name in OPERATIONS or foreign(name)):
-        helps = call_helps(name, ()) if foreign(name) else (f"write `x |> {name}(...)`",)
+        helps = _as_step(value, expr) or (call_helps(name, ()) if foreign(name) else (f"write `x |> {name}(...)`",))
         raise fail("E0201", f"a tensor has no `{name}`", expr.span, what, helps=helps)
     if name not in value.type:
         axes = ", ".join(f"`.{axis}`" for axis in value.type.names)
         raise fail("E0302", f"{value.type} has no axis `{name}`", expr.span, what,
                    helps=call_helps(name, value.type.names) or (f"its sizes are {axes}",))  # fmt: skip
     return size_of_axis(value, name, scope)
+
+
+def _as_step(value: Value, expr: tree.Attribute) -> tuple[str, ...]:
+    """Help for an operation over axes that is written as a method: the same as a step of a pipeline."""
+    given = re.match(r"\(([^()\n]*)\)", expr.span.source.text[expr.span.end :])
+    axes = [text.strip() for text in given.group(1).split(",")] if given is not None else []
+    if expr.name not in OPERATIONS or not axes or not all(axis in value.type for axis in axes):
+        return ()
+    return (f"write `{expr.value.span.text} |> {expr.name}({', '.join(axes)})`",)
 
 
 def size_of_axis(value: Value, name: str, scope: Scope) -> Scalar:

@@ -8,6 +8,7 @@ from functools import cache
 
 from archc.diagnostics import did_you_mean
 from archc.resources import folder
+from archc.syntax.lines import TRUTH
 
 # Modules and objects of Python programs before a dot.
 BASES = frozenset("nn torch F np numpy math self super timm einops tf jnp jax".split())
@@ -25,11 +26,10 @@ _ATTEND = "`attend(q, k, v, everywhere)`, after `from std.attention import atten
 _RESIZE = "`resize(x, H=2 * x.H, W=2 * x.W)`"
 _SEQUENCE = "layers follow each other with `|>`: `x |> conv1: conv(C, 3) |> relu |> conv2: conv(C, 3)`"
 _LIST = "`blocks: repeat n { ... }` or `blocks: for dim in dims { ... }` makes new weights each turn"
-_TRUTH = "truth values and nothing are written `true`, `false` and `none`"
 _PRODUCT = "`dot(a, b, C)` multiplies and sums over the axes that it names"
 _STARTS = "weights start with `param x: [C] = trunc_normal(0.02)` or `init conv.weight = ...`"
 
-# By the name in small letters, without `_` and without 1d, 2d, 3d.
+# By the name in small letters, without `_`, and without 1d, 2d, 3d unless these say something else.
 CALLS: dict[str, str] = {
     "conv": _CONV,
     "convtranspose": "`conv_transpose(out, kernel)`: the width of the input is read from the tensor",
@@ -50,7 +50,9 @@ CALLS: dict[str, str] = {
     "swish": "`silu`", "relu": "`relu`", "gelu": "`gelu`", "silu": "`silu`", "sigmoid": "`sigmoid`", "tanh": "`tanh`",
     "softmax": "`softmax(x, C)`, with the axis that is summed", "softplus": "`softplus`", "identity": "`identity`",
     "glu": "`a, b = split(x, 2, C)` and `a * sigmoid(b)`",
-    "dropout": "`dropout(p)`", "droppath": "`drop_path(rate)`, after `from std.regularise import drop_path`",
+    "dropout": "`dropout(p)`",
+    "dropout2d": "`dropout(p, whole=C)`", "dropout3d": "`dropout(p, whole=C)`", "dropout1d": "`dropout(p, whole=C)`",
+    "droppath": "`drop_path(rate)`, after `from std.regularise import drop_path`",
     "embedding": "`embed(ids, vocab, dim)`", "lstm": "`lstm(x, size)`",
     "multiheadattention": _ATTEND, "scaleddotproductattention": _ATTEND, "attention": _ATTEND,
     "upsample": _RESIZE,
@@ -103,7 +105,7 @@ CALLS: dict[str, str] = {
     "init": _STARTS,
     "truncnormal": _STARTS,
     "print": "nothing runs while a spec is read: `archc show SPEC --stage graph` prints the sizes",
-    "true": _TRUTH, "false": _TRUTH, "none": _TRUTH,
+    "true": TRUTH, "false": TRUTH, "none": TRUTH,
 }  # fmt: skip
 
 # Keyword: the arguments that may say the same here, and the ones that have no like here.
@@ -157,7 +159,7 @@ def foreign(name: str) -> bool:
 
 def call_helps(name: str, known: Collection[str]) -> tuple[str, ...]:
     """Help for an unknown name: what another library means by it, where it is imported from, or the closest known one."""
-    plain = _plain(name)
+    plain = next((key for key in (name.lower().replace("_", ""), _plain(name)) if key in CALLS), _plain(name))
     component = components().get(name)
     if component is not None:
         return (f"it is imported first: `from std.{component} import {name}`",)

@@ -210,6 +210,11 @@ def _elsewhere(item: tree.Import, path: Path) -> tuple[str, ...]:
     known = [(one.name, f"std.{file}") for one in item.names if (file := components().get(one.name)) is not None]
     if known:
         return tuple(f"`{name}` is in `{file}`" for name, file in known)
+    inside = [file.stem for file in sorted(path.with_suffix("").glob("*.arch"))]
+    if inside:
+        written = "." * item.dots + ".".join(item.path)
+        meant = next((one.name for one in item.names if one.name in inside), inside[0])
+        return (f"`{written}` is a folder, and its files are imported one by one: `from {written}.{meant} import ...`",)
     close = did_you_mean(path.stem, [file.stem for file in path.parent.glob("*.arch")])
     if close:
         return close

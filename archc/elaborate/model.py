@@ -130,9 +130,9 @@ class Model:
         if len(parts) != len(statement.targets):
             raise fail("E0208", f"{len(statement.targets)} names for {len(parts) or 1} results", statement.span)
         if statement.when not in (None, "training"):
-            raise fail(
-                "E0213", f"an output exists always or `when training`, not `when {statement.when}`", statement.span
-            )
+            start = statement.span.start + statement.span.text.index(f"when {statement.when}")
+            at = Span(statement.span.source, start, start + len(f"when {statement.when}"))
+            raise fail("E0213", f"an output exists always or `when training`, not `when {statement.when}`", at)
         for name, part in zip(statement.targets, parts, strict=True):
             tensors = tensors_in(part)
             if not tensors:
@@ -267,7 +267,15 @@ def variant(library: Library, name: str) -> Variant:
     if name in library.main.bindings:
         return _resolve(BindingRef(library.main.bindings[name], library.main), 0)
     raise fail("E0801", f"{library.main.file.source.name} binds no variant `{name}`",
-               helps=did_you_mean(name, library.main.bindings) or ("variants: " + ", ".join(library.main.bindings),))  # fmt: skip
+               helps=did_you_mean(name, library.main.bindings) or _bound_in(library))  # fmt: skip
+
+
+def _bound_in(library: Library) -> tuple[str, ...]:
+    """Help for a variant that a file does not bind: those that it binds, or how one is bound."""
+    if library.main.bindings:
+        return ("variants: " + ", ".join(library.main.bindings),)
+    models = [r.tree for r in library.main.names.values() if isinstance(r, ComponentRef) and r.tree.role == "model"]
+    return tuple(f"it binds none yet: `mine = {m.name}(...)` makes one of its model" for m in models[:1])
 
 
 def _resolve(ref: BindingRef, depth: int) -> Variant:

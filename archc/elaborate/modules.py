@@ -174,7 +174,7 @@ def call_entry(ref: EntryRef, args: list[Any], piped: Any, span: Span, scope: Sc
     for p in ref.tree.parameters:
         if p.name in bound.values:
             check_kind(ref.tree.name, p, bound.values[p.name], bound.spans[p.name])
-    with scope.session.using(Use(component, span, bound.values)):
+    with scope.session.using(Use(component, span, bound.values, bound.spans)):
         values = [bound.values[p.name] for p in ref.tree.parameters if p.name in bound.values]
         made = entry_template(ref, values, bound, level, span)
     if made is None:
@@ -192,7 +192,7 @@ def entry_template(ref: EntryRef, values: list[Any], bound: Bound, level: Level,
     late: list[Any] = []
     for p, value in zip(ref.tree.parameters, values, strict=False):
         if isinstance(p.type, tree.TensorDecl) and isinstance(value, Value):
-            type = value.type.renamed(fit(p.type, value.type, ref.tree.name, span, outer.session))
+            type = value.type.renamed(fit(p, value, ref.tree.name, span, outer.session))
             made = frame.value(type, p.span, p.name)
             ordered.append(made)
             inner.env[p.name] = made

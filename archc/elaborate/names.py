@@ -72,12 +72,16 @@ FOREIGN_KINDS = {
 
 
 def check_types(component: tree.Component) -> None:
-    """Raises ArchError E0221 for unknown kinds, E0405 where a tensor is declared with two axes of one name, or a size
+    """Raises ArchError E0221 for unknown kinds, E0223 for a tensor of a model, E0405 where a tensor is declared with two axes of one name, or a size
     has a parameter's name."""
     numbers = {p.name for p in component.parameters if not isinstance(p.type, tree.TensorDecl)}
     for p in component.parameters:
         check_kinds(p.type)
         _check_axes(p.type)
+        if component.role == "model" and _holds_tensors(p.type):
+            axes = p.type.span.text if isinstance(p.type, tree.TensorDecl) else "[B, C=3, H, W]"
+            raise fail("E0223", "a model has no tensor parameters", p.span, "what a variant gives a model are numbers",
+                       helps=(f"declare it in the body: `input {p.name}: {axes}`",))  # fmt: skip
         for axis in p.type.axes if isinstance(p.type, tree.TensorDecl) else ():
             if isinstance(axis, tree.AxisDecl) and axis.size is None and axis.name in numbers:
                 raise fail("E0405", f"a size and a parameter are both called `{axis.name}`", axis.span, "this size")
@@ -100,6 +104,16 @@ def check_kinds(type: tree.TypeDecl) -> None:
     close = did_you_mean(name, (*known, "list")) or (f"kinds are {', '.join(KINDS)}, lists of them, and tensors",)
     raise fail("E0221", f"there is no kind `{text}`", type.span, "unknown kind",
                helps=(f"write {FOREIGN_KINDS[name]}",) if name in FOREIGN_KINDS else close)  # fmt: skip
+
+
+def _holds_tensors(type: tree.TypeDecl) -> bool:
+    match type:
+        case tree.ListDecl(item=item):
+            return _holds_tensors(item)
+        case tree.Kind(name=name):
+            return name == "tensor"
+        case _:
+            return isinstance(type, tree.TensorDecl)
 
 
 def _check_body(body: tuple[tree.Statement, ...]) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archc.contract import Obligation
-from archc.diagnostics import ArchError, Diagnostic, fail
+from archc.diagnostics import ArchError, Diagnostic, Label, fail
 from archc.elaborate import components
-from archc.elaborate.frame import Scope
-from archc.elaborate.trail import place
+from archc.elaborate.frame import Scope, tensors_in
+from archc.elaborate.trail import in_library, place, written
 from archc.elaborate.values import (
     Deferred,
     Many,
 )
 from archc.ir.graph import Apply, Value
-from archc.ir.types import TensorType
+from archc.ir.types import Axis, TensorType
 from archc.ops.base import Op, OpError, parameters
 from archc.ops.checks import listed_divisors
 from archc.sizes import Size, SizeError
@@ -42,9 +45,19 @@ def op_error(
     at = next((a.span for a in args or () if a.keyword == error.argument), span) if error.argument else span
     said = f"{error.message} {error.label}"
     notes = tuple(f"the operand is {type}" for type in types if str(type) not in said)
-    return ArchError(
-        [Diagnostic(error.code, error.message, at, error.label, notes=notes, helps=(error.help,) if error.help else ())]
-    )
+    texts = {a.keyword: a.axis for a in args or () if a.keyword is not None and a.axis is not None}
+    helps = (with_texts(error.help, texts),) if error.help else ()
+    return ArchError([Diagnostic(error.code, error.message, at, error.label, notes=notes, helps=helps)])
+
+
+def with_texts(help: str, texts: Mapping[str, str]) -> str:
+    """A help in which the names of operands, within code, are what is written for them."""
+    if not texts:
+        return help
+    named = re.compile(rf"\b({'|'.join(map(re.escape, texts))})(?![\w(=])")
+    parts = help.split("`")
+    parts[1::2] = [named.sub(lambda found: texts[found.group()], part) for part in parts[1::2]]
+    return "`".join(parts)
 
 
 class Checker:
@@ -84,16 +97,19 @@ class Checker:
 
 def _divisors(o: Obligation) -> str:
     """What would divide a size that is a number."""
-    size = o.left.constant
+    size, by = o.left.constant, o.right.constant
     if o.kind != "divides" or size is None or size < 1:
         return ""
-    return f"what divides {size}: {listed_divisors(size)}"
+    near = (
+        f"; sizes near {size} that {by} divides: {size // by * by}, {size // by * by + by}" if by and size > by else ""
+    )
+    return f"what divides {size}: {listed_divisors(size)}{near}"
 
 
 def _refusal(o: Obligation) -> str:
     match o.kind:
         case "equal":
-            return f"{o.left} here, {o.right} there"
+            return f"{o.left} and {o.right}"
         case "divides":
             return f"{o.left} is not a multiple of {o.right}"
         case _:
@@ -127,7 +143,8 @@ def apply_op(
     except OpError as error:
         # With several operands the message says which it is about.
         shown = tuple(t for t in types if isinstance(t, TensorType)) if len(types) == 1 else ()
-        raise op_error(error, span, args, shown if error.code.startswith("E03") else ()) from None
+        refused = op_error(error, span, args, shown if error.code.startswith("E03") else ())
+        raise ArchError(_located(d, error, instance, inputs, args or [], scope) for d in refused.diagnostics) from None
     except (SizeError, OverflowError) as error:
         raise fail("E0404", f"a size is too large: {error}", span) from None
     for type in results:
@@ -141,6 +158,55 @@ def apply_op(
     outputs = tuple(frame.value(type, span) for type in results)
     frame.add(Apply(instance, inputs + extra, outputs, span, entry))
     return outputs[0] if len(outputs) == 1 else Many(outputs, True)
+
+
+def _located(
+    diagnostic: Diagnostic, error: OpError, op: Op, inputs: tuple[Any, ...], args: list[Arg], scope: Scope
+) -> Diagnostic:  # fmt: skip
+    """What an operation refuses, with the place of its region or path, and of the tensors of a list that do not agree."""
+    for p in parameters(type(op)):
+        a = next((a for a in args if a.keyword == p.name), None)
+        if p.kind not in ("region", "path") or a is None or diagnostic.code not in ("E0213", "E0302", "E0303", "E0312"):
+            continue
+        at = a.span if a.axis is None else written(a.axis, a.value, scope.session.trail)
+        if at is None or in_library(at.source):
+            continue
+        used = Label(place(diagnostic.span or at, scope.session.trail), "it is used here")
+        return replace(
+            diagnostic, span=at, related=(*diagnostic.related, *(() if used.span.line == at.line else (used,)))
+        )
+    if error.items is None:
+        return diagnostic
+    tensors = next(value for value in inputs if isinstance(value, tuple))
+    pair = [tensors[i] for i in error.items]
+    names = next((a.names for a in args if isinstance(a.value, Many) and len(a.names) == len(tensors)), ())
+    texts = {f"xs[{i}]": name for i, name in enumerate(names)}
+    labels = [Label(v.span, f"{v.type} is made here") for v in pair if made_apart(v.span, diagnostic.span, scope)]
+    stale = [text for v in pair for axis in v.type.axes if (text := _stale_size(axis, v, scope))]
+    helps = tuple(dict.fromkeys(stale))[:1] or tuple(with_texts(help, texts) for help in diagnostic.helps)
+    return replace(diagnostic, related=(*diagnostic.related, *labels), helps=helps)
+
+
+def _stale_size(axis: Axis, value: Value, scope: Scope) -> str:
+    """Help where the call that made a tensor reads a size of the signature, and the tensor has come to have another."""
+    known = scope.sizes.get(axis.name)
+    read = re.search(rf"(?<![.\w]){axis.name}\b(?!\s*=[^=])", value.span.text)
+    if not axis.is_position or known is None or read is None:
+        return ""
+    made = next((s for s in scope.frame.body if isinstance(s, Apply) and value in s.outputs), None)
+    before = [v.type[axis.name].size for v in tensors_in(Many(made.inputs)) if axis.name in v.type] if made else []
+    if not before or Size.of(known.value) in before:
+        return ""  # what the call was given had that size
+    whose = "the input" if scope.component is not None and scope.component.role == "model" else "the signature"
+    return f"`{axis.name}` is a size of {whose}: the present one of a tensor `x` is `x.{axis.name}`"
+
+
+def made_apart(made: Span, used: Span | None, scope: Scope) -> bool:
+    """Whether a value was made on another line of the same body, and not handed over by the signature."""
+    if scope.component is None or used is None or made.source is not used.source or made.line == used.line:
+        return False
+    body = scope.component.body
+    return bool(body) and body[0].span.start <= made.start and made.end <= body[-1].span.end
 
 
 def settle_deferred(deferred: Deferred, like: Value, scope: Scope) -> Value:

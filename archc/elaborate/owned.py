@@ -174,6 +174,17 @@ def init_rule(statement: tree.Init, scope: Scope) -> InitRule:
     return InitRule(statement.owner, statement.weight, kind, syms, statement.span)
 
 
+def _without_tensors(name: str, value: tree.Expr, scope: Scope) -> str:
+    """Help for a module that is made of an application: the recipe, as far as names tell its tensors."""
+    if isinstance(value, tree.Call):
+        texts = [(a.span.text, isinstance(a.value, tree.Name) and scope.env.get(a.value.name)) for a in value.arguments]
+        kept = [text for text, given in texts if not isinstance(given, Value)]
+        if len(kept) < len(texts):
+            recipe = f"{value.function.span.text}({', '.join(kept)})" if kept else value.function.span.text
+            return f"leave out the tensor: `module {name} = {recipe}`"
+    return "leave out the tensor: `module f = linear(C)`"
+
+
 def declare_module(targets: tuple[str, ...], value: tree.Expr, statement: tree.Bind, scope: Scope) -> None:
     if len(targets) != 1:
         raise fail("E0208", "one name for one module", statement.span)
@@ -187,7 +198,7 @@ def declare_module(targets: tuple[str, ...], value: tree.Expr, statement: tree.B
         )
     elif isinstance(recipe, (Value, Scalar, Deferred)):
         raise fail("E0206", f"a module is made from a recipe, and this is {kind_of(recipe)}", value.span,
-                   helps=("leave out the tensor: `module f = linear(C)`",))  # fmt: skip
+                   helps=(_without_tensors(targets[0], value, scope),))  # fmt: skip
     else:
         made = Module(targets[0], recipe, statement.span, scope.frame.level)
     scope.env[targets[0]] = made

@@ -40,8 +40,14 @@ def check_starts(root: Template) -> list[Diagnostic]:
         if rule.weight not in names and not (rule.weight == "bias" and "weight" in names):
             helps = did_you_mean(rule.weight, names) or ("its weights are " + ", ".join(sorted(names)),)
             said = f"`{rule.owner}` has no weight `{rule.weight}`"
-            found[Diagnostic("E0226", said, rule.span, helps=helps)] = None
+            found[Diagnostic("E0226", said, _part(rule.span, f"{rule.owner}.{rule.weight}"), helps=helps)] = None
     return list(found)
+
+
+def _part(span: Span, text: str) -> Span:
+    """The place of `text` within a statement, or all of it."""
+    start = span.text.find(text)
+    return span if start < 0 else Span(span.source, span.start + start, span.start + start + len(text))
 
 
 def check_start(weight: Weight, span: Span) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Use:
     callee: ComponentRef | FnRef
     span: Span
     given: Mapping[str, Any]
+    spans: Mapping[str, Span] = field(default_factory=dict)  # where the arguments are written
 
     @property
     def label(self) -> Label:
@@ -66,13 +67,25 @@ def traced(diagnostic: Diagnostic, trail: Sequence[Use]) -> Diagnostic:
     if around and in_library(span.source):
         outer = next((n for n, use in enumerate(around) if not in_library(use.span.source)), len(around) - 1)
         there = Label(span, f"`{around[0].callee.tree.name}` asks for it here")
-        diagnostic = replace(diagnostic, span=around[outer].span, related=(*diagnostic.related, there))
+        told_at = around[outer].spans.get(span.text, around[outer].span)  # an argument, if that is what is refused
+        diagnostic = replace(diagnostic, span=told_at, related=(*diagnostic.related, there))
         around = around[outer + 1 :]
     told = diagnostic.code in OF_VALUES or (diagnostic.code.startswith("E03") and diagnostic.code not in LOCAL)
     if not told:
         return diagnostic
     kept = around if len(around) <= SHOWN_CALLS else [*around[: SHOWN_CALLS - 1], around[-1]]
     return replace(diagnostic, uses=tuple(use.label for use in kept))
+
+
+def written(name: str, value: Any, trail: Sequence[Use]) -> Span | None:
+    """Where the value of a component's parameter was written, through the calls that only hand it on."""
+    found = None
+    for use in reversed(trail):
+        if name not in use.spans or type(use.given.get(name)) is not type(value):
+            break
+        found = use.spans[name]
+        name = found.text.rpartition("=")[2].strip()
+    return found
 
 
 def place(span: Span, trail: Sequence[Use]) -> Span:

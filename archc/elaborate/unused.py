@@ -38,7 +38,7 @@ def unused(body: tuple[Statement, ...], outputs: Iterable[Value], owner: str) ->
         lost = f"begin with it to go on from it: `{name} = {name} |> ...`" if again is not None else ""
         found.append(Diagnostic(
             "E0351", f"{what} is computed and never used", statement.span, f"nothing in `{owner}` reads it", related,
-            helps=(lost or "a later line may read an older name than it should", "to drop a result on purpose, call it `_`"),
+            helps=(lost or "if it was to be used, a later line may read another name", "to drop a result on purpose, call it `_`"),
         ))  # fmt: skip
     return found
 

@@ -49,8 +49,14 @@ class Binary(Op):
         return "float" if "float" in (left, right) else "int"
 
     def refusal(self, dtypes: tuple[str, str]) -> tuple[str, str]:
-        """What the operator works on, and what helps."""
-        return "numbers", "write `cast(x, int)`, or `where(x, a, b)` to choose by a truth value"
+        """What the operator works on, and what helps: `left` and `right` stand for what is written there."""
+        truth, other = ("left", "right") if dtypes[0] == "bool" else ("right", "left")
+        if dtypes[0] == dtypes[1]:
+            return "numbers", "`cast(left, int)` makes numbers of truth values; they are joined by `and` and `or`"
+        return (
+            "numbers",
+            f"write `where({truth}, {other}, 0)` to choose, or make numbers of it: `cast({truth}, {dtypes[other == 'right']})`",
+        )
 
     def sides(self, xs: Sequence[Any]) -> tuple[Any, Any]:
         """Left and right, each a number or one of `xs`."""
@@ -235,7 +241,7 @@ class Logical(Binary):
         return "bool" if left == right == "bool" else None
 
     def refusal(self, dtypes: tuple[str, str]) -> tuple[str, str]:
-        return "truth values", "compare first: `x > 0`"
+        return "truth values", f"compare first: `{'left' if dtypes[0] != 'bool' else 'right'} > 0`"
 
     def write(self, left: Operand, right: Operand) -> str:
         symbol = "&" if self.symbol == "and" else "|"
@@ -261,9 +267,7 @@ class Extremum(Binary):
         return replace(xs[0], text=text, type=result_type(self, *xs), binding=ATOM)
 
 
-def _row(
-    base: type[Binary], name: str, symbol: str, binding: int, meaning: Meaning, *examples: str
-) -> type[Binary]:
+def _row(base: type[Binary], name: str, symbol: str, binding: int, meaning: Meaning, *examples: str) -> type[Binary]:
     """The operation of one symbol of the language, or of a function of two sides."""
     body = {
         "__doc__": f"`a {symbol} b`, broadcast by name.", "__module__": __name__, "name": name,

@@ -36,6 +36,7 @@ class OpError(Exception):
     ):
         super().__init__(message)
         self.message, self.code, self.argument, self.label, self.help = message, code, argument, label, help
+        self.items: tuple[int, ...] | None = None  # which tensors of a list do not agree
 
 
 class Check(Protocol):
@@ -269,7 +270,9 @@ def arg(kind: str, default: Any = MISSING, inert: Callable[[Any], bool] | None =
 def parameters(op: Any) -> tuple[Parameter, ...]:
     """The compile-time arguments of an operation, region or path (a dataclass), in order."""
     return tuple(
-        Parameter(f.name, f.metadata["kind"], f.default, f.metadata["inert"]) for f in fields(op) if "kind" in f.metadata
+        Parameter(f.name, f.metadata["kind"], f.default, f.metadata["inert"])
+        for f in fields(op)
+        if "kind" in f.metadata
     )
 
 
@@ -285,9 +288,23 @@ def per_axis(value: Scalar, count: int) -> tuple[Scalar, ...]:
 def need(x: TensorType, axis: str, what: str) -> Axis:
     """The axis of `x`. Raises OpError where it is missing."""
     if axis not in x:
-        raise OpError(f"{what} needs an axis `{axis}`, and its operand is {x}", "E0302",
-                      help=f"write `{axis}=...` in the type, or name another axis with `axis=`")  # fmt: skip
+        raise OpError(f"{what} needs an axis `{axis}`, and its operand is {x}", "E0302", help=_missing(x, axis))
     return x[axis]
+
+
+def _missing(x: TensorType, axis: str) -> str:
+    """Help for an operand without an axis."""
+    if axis == "C" and x.dtype == "int":
+        return "`embed(vocab, dim)` makes vectors of whole numbers: their width is C"
+    if axis.isupper() and axis.lower() in x:
+        return capitals(x)
+    return f"write `{axis}=...` in the type, or name another axis with `axis=`"
+
+
+def capitals(x: TensorType) -> str:
+    """Help for axes in small letters where the batch, the channels or positions are meant."""
+    shown = ", ".join(x.renamed({name: name.upper() for name in x.names if len(name) == 1}).names)
+    return f"`B`, `C` and positions are capitalised, axes in small letters ride along: write `[{shown}]`"
 
 
 def literal(value: int | float | bool) -> Scalar:

@@ -40,12 +40,12 @@ def simpler(a: Dim, b: Dim) -> Dim:
     return b if weight(b) < weight(a) else a
 
 
-def _mended(a: TensorType, b: TensorType) -> str:
+def mended(a: TensorType, b: TensorType) -> str:
     """How the axes of one side come to lie within the other's: a new name, if one axis of each side is left over."""
     left, right = ([n for n in x.names if n not in y] for x, y in ((a, b), (b, a)))
     if len(right) == 1 and any(a[n].size == b[right[0]].size for n in left):
         same = next(n for n in left if a[n].size == b[right[0]].size)
-        return f'if {right[0]} of the right is {same} of the left: `rename(..., {right[0]}="{same}")`'
+        return f'if {right[0]} of the right is {same} of the left: `rename(right, {right[0]}="{same}")`'
     return (
         "`expand` adds an axis, `rename` gives one another name, `dot` sums a product, "
         f"`mean(x, {left[0]})` removes one"
@@ -64,7 +64,7 @@ def broadcast(check: Check, a: TensorType, b: TensorType, symbol: str) -> tuple[
             f"`{symbol}` of {a} and {b}: the axes of one side must all be axes of the other",
             "E0301",
             label=f"only the left has {left}, only the right {right}",
-            help=_mended(a, b),
+            help=mended(a, b),
         )
     axes = []
     for axis in large.axes:

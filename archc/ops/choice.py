@@ -83,7 +83,8 @@ class Where(Op):
                     raise OpError(
                         f"`where` of {', '.join(map(str, (c, *xs)))}: {axis.name} is not an axis of {largest}",
                         "E0301",
-                        help="the axes of all must lie within those of the largest; `expand` adds one",
+                        argument="c" if x is c else None,
+                        help=_within(largest, x, "c" if x is c else "x"),
                     )
                 left, right = axis.size, largest[axis.name].size
                 if left.constant is not None and right.constant is not None and left != right:
@@ -233,6 +234,15 @@ def whole_index(index: TensorType, what: str) -> None:
             "E0305",
             help="`top_k`, `argsort` and `argmax` give indices; `cast(x, int)` makes one",
         )
+
+
+def _within(largest: TensorType, x: TensorType, called: str) -> str:
+    """How the axes of `x` come to lie within those of the largest tensor."""
+    lacking = [axis for axis in x.axes if axis.name not in largest]
+    free = [axis for axis in largest.axes if axis.name not in x and axis.size == lacking[0].size]
+    if len(lacking) == 1 and len(free) == 1:
+        return f'if {lacking[0].name} is {free[0].name}: `rename({called}, {lacking[0].name}="{free[0].name}")`'
+    return "the axes of all must lie within those of the largest; `expand` adds one"
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,45 @@ def parse_side(text: str) -> list[Item]:
 @cache
 def parse(pattern: str) -> tuple[list[Item], list[Item]]:
     """The two sides of a pattern, checked against each other. Raises OpError."""
+    try:
+        return _parse(pattern)
+    except OpError as error:
+        mended = _with_names(pattern) if pattern.count("->") == 1 else ""
+        if mended:
+            error.help = f'a group follows the name of its axis: write `"{mended}"`'
+        raise
+
+
+def _with_names(pattern: str) -> str:
+    """A pattern of einops as it is written here, "" where it is none or the names of its groups are not plain.
+
+    A group with C is the channels, one of positions becomes N; axes that stay in front of both sides are left out.
+    """
+    sides = []
+    for half in pattern.split("->"):
+        tokens = [token.strip() for token in re.findall(r"\w+\s*=\s*\([^()]*\)|\([^()]*\)|\w+", half)]
+        if "".join(tokens).replace(" ", "") != half.replace(" ", ""):
+            return ""
+        side = []
+        for token in tokens:
+            parts = token.strip("()").split() if token[0] == "(" else []
+            name = "C" if "C" in parts else "N" if parts and all(part[0].isupper() for part in parts) else ""
+            if token[0] == "(" and not name:
+                return ""
+            side.append(f"{name}=({' '.join(parts)})" if name else token)
+        sides.append(side)
+    left, right = sides
+    while left and right and left[0] == right[0]:
+        left, right = left[1:], right[1:]
+    mended = f"{' '.join(left)} -> {' '.join(right)}"
+    try:
+        _parse(mended)
+    except OpError:
+        return ""
+    return "" if mended == pattern.strip() else mended
+
+
+def _parse(pattern: str) -> tuple[list[Item], list[Item]]:
     if len(pattern) > 1000:
         raise refuse("the pattern is too long")
     halves = pattern.split("->")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.ir.sym import Apply, Const, Scalar, Sym, apply, const
 from archc.ir.types import TensorType
-from archc.ops.base import Check, Code, Note, OpError, Reach, need, per_axis
+from archc.ops.base import Check, Code, Note, OpError, Reach, capitals, need, per_axis
 from archc.ops.checks import distinct, optional, shown, whole
 from archc.ops.emission import call, tuple_of
 from archc.records import dataclass
@@ -68,10 +68,11 @@ class Slide:
 def slide_axes(x: TensorType, on: tuple[str, ...], axis: str | None, what: str) -> tuple[str, ...]:
     """The axes that kernels slide along, in their order. Raises OpError where there is no such operation."""
     if not 1 <= len(on) <= 3:
+        small = not on and any(name.islower() and len(name) == 1 for name in x.names)
         raise OpError(
             f"{what} works on 1 to 3 position axes, and {x} has {len(on)}",
             "E0303",
-            help="name the axes with `on=(H, W)`, or merge axes with `rearrange`",
+            help=capitals(x) if small else "name the axes with `on=(H, W)`, or merge axes with `rearrange`",
         )
     distinct(on, "on")
     for name in on:

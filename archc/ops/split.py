@@ -207,8 +207,8 @@ class Cat(Layout):
         first = _one_kind(xs, "cat")
         need(first, self.axis, "`cat`")
         total = first[self.axis].dim
-        for x in xs[1:]:
-            _same_axes(check, first, x, "cat", self.axis)
+        for number, x in enumerate(xs[1:], 1):
+            _same_axes(check, first, x, "cat", self.axis, number)
             total = total + x[self.axis].dim
         return (first.resized(**{self.axis: total}),)
 
@@ -247,8 +247,8 @@ class Stack(Layout):
                 argument="axis",
                 help="`cat` puts tensors together along an axis that they have",
             )
-        for x in xs[1:]:
-            _same_axes(check, first, x, "stack", "")
+        for number, x in enumerate(xs[1:], 1):
+            _same_axes(check, first, x, "stack", "", number)
         begin = 1 if first.names[:1] == ("B",) else 0
         new = Axis(self.axis, Dim(Size.of(len(xs)), Const(len(xs))))
         return (first.with_axes((*first.axes[:begin], new, *first.axes[begin:])),)
@@ -278,34 +278,50 @@ def _one_kind(xs: Sequence[TensorType], what: str) -> TensorType:
     return xs[0]
 
 
-def _lacking(first: TensorType, x: TensorType) -> str:
-    """How the tensor with fewer axes gets those of the other."""
-    few, many = (first, x) if len(first.names) < len(x.names) else (x, first)
-    if set(few.names) < set(many.names):
-        sizes = ", ".join(f"{name}=x.{name}" for name in many.names if name not in few)
-        return f"{few} lacks axes: `expand(..., {sizes})` adds them, with the sizes of a tensor x that has them"
-    return "`expand` adds an axis, `rename` gives one another name"
+def _same_axes(check: Check, first: TensorType, x: TensorType, what: str, besides: str, number: int) -> None:
+    """The first of several tensors and the one behind `number` others have the same axes, of equal sizes but for one.
+
+    Raises OpError.
+    """
+    try:
+        _agree(check, first, x, what, besides, number)
+    except OpError as error:
+        error.items = (0, number)
+        raise
 
 
-def _same_axes(check: Check, first: TensorType, x: TensorType, what: str, besides: str) -> None:
-    """Both have the same axes, of equal sizes but for one. Raises OpError."""
+def _agree(check: Check, first: TensorType, x: TensorType, what: str, besides: str, number: int) -> None:
     if set(x.names) != set(first.names):
+        large, small = (first, x) if len(first.axes) > len(x.axes) else (x, first)
+        lacking = [name for name in large.names if name not in small]
+        cure = "`expand` adds an axis, `rename` gives one another name"
+        if set(small.names) < set(large.names):
+            which = "the first" if small is first else f"number {number + 1}"
+            index = 0 if small is first else number
+            sizes = ", ".join(f"{name}={large[name].size}" for name in lacking)
+            cure = f"{which} lacks {', '.join(lacking)}: `expand(xs[{index}], {sizes})` repeats it along the axis"
         raise OpError(
             f"`{what}` needs tensors with the same axes, and has {first} and {x}",
             "E0301",
             argument="xs",
-            help=_lacking(first, x),
+            help=cure,
         )
     for axis in first.axes:
         if axis.name == besides:
             continue
         left, right = axis.size, x[axis.name].size
+        told = f"{axis.name} is {left} in the first and {right} in number {number + 1}"
+        cure = "`crop_like(x, like)` of `std.layout` cuts a map to the size of another, `resize` scales it"
+        cure = cure if axis.is_position else ""
         if left.constant is not None and right.constant is not None and left != right:
             code = "E0331" if axis.is_position else "E0301"
-            check.refuse(
-                OpError(f"`{what}` of {first} and {x}: {axis.name} is {left} and {right}", code, argument="xs")
-            )
-        check.equal(left, right, f"the tensors of `{what}` must have the same {axis.name}")
+            said = f"`{what}` of {first} and {x}: {axis.name} is {left} and {right}"
+            check.refuse(OpError(said, code, argument="xs", label=told, help=cure))
+        try:
+            check.equal(left, right, f"the tensors of `{what}` must have the same {axis.name}")
+        except OpError as error:
+            error.argument, error.label, error.help = "xs", told, cure
+            raise
         numbered_alike(axis, x[axis.name], f"`{what}`")
 
 

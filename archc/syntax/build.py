@@ -13,6 +13,7 @@ from lark import Token, Tree
 from archc.diagnostics import MOST_FINDINGS, ArchError, Diagnostic, fail
 from archc.source import Source, Span
 from archc.syntax import tree
+from archc.syntax.lines import TRUTH
 
 MAX_DEPTH = 150  # of the syntax tree: whoever walks it may recurse
 MAX_DIGITS = 30
@@ -245,6 +246,9 @@ class _Builder:
 
     def atom(self, token: Token) -> tree.Expr:
         if token.type == "NAME":
+            if token in ("True", "False", "None"):
+                told = f"nothing is called `{token}` here"
+                self.report(Diagnostic("E0201", told, self.span(token), "unknown name", helps=(TRUTH,)))
             return tree.Name(str(token), span=self.span(token))
         if token.type == "NUMBER":
             return self.number(token)
@@ -381,7 +385,7 @@ class _Builder:
         left, right = (self.expr(child, depth + 1) for child in part.children)
         for side in (left, right):
             if isinstance(side, ARITHMETIC):
-                self.report(_mixed(side, side is left))
+                self.report(_mixed(side, None if side is left else left))
         return tree.Pipe(left, right, span=self.span(part))
 
 
@@ -417,8 +421,12 @@ def _names(part: Any) -> tuple[str, ...]:
     return tuple(str(token) for token in part.children)
 
 
-def _mixed(side: tree.Expr, is_left: bool) -> Diagnostic:
-    """E0107: `|>` binds more loosely than arithmetic, which is seldom what a residual means."""
+def _mixed(side: tree.Expr, before: tree.Expr | None) -> Diagnostic:
+    """E0107: `|>` binds more loosely than arithmetic, which is seldom what a residual means.
+
+    `side` stands on the left of the `|>`, or on its right behind `before`.
+    """
+    is_left = before is None
     text = " ".join(side.span.text.split())
     text = text if len(text) <= 60 else "..."
     op = {tree.Conditional: "if", tree.Compare: "=="}.get(type(side))
@@ -428,6 +436,11 @@ def _mixed(side: tree.Expr, is_left: bool) -> Diagnostic:
         op = side.op
     meant = "enter the pipeline" if is_left else "be one step"
     helps = [f"put parentheses around `{text}` if all of it is meant to {meant}"]
+    if before is not None and isinstance(side, tree.Binary):
+        first = " ".join(before.span.text.split())
+        first = first if len(first) <= 40 else f"{first.partition('|>')[0]}|> ..."
+        step, last = (" ".join(part.span.text.split()) for part in (side.left, side.right))
+        helps.insert(0, f"put parentheses around the pipeline: `({first} |> {step}) {op} {last}`")
     if is_left and isinstance(side, tree.Binary):
         last = " ".join(side.right.span.text.split())
         first = " ".join(side.left.span.text.split())

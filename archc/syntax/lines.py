@@ -30,6 +30,7 @@ CONTINUE_AFTER = frozenset("{ ( [ , = : |> -> + - * / // % ** & += *= == != < > 
 CONTINUE_BEFORE = frozenset("|> } else ) ]".split())
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
+TRUTH = "truth values and nothing are written `true`, `false` and `none`"
 SUGGESTIONS = {
     "&&": "logical and is written `and`",
     "||": "logical or is written `or`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,6 +25,9 @@ STARTS = (
     *ROLES, *DECLARATIONS, *BINDINGS, *LOOPS, *"from fn return if else entry require init claim matches weights".split(),
 )  # fmt: skip
 WORDS = (*STARTS, *"import as in with when within and or not list drop true false none".split())
+# Operators that bind more tightly than a pipeline.
+MIXED = frozenset("+ - * / // % ** == != <= >= < > and or if".split())
+CLOSING = frozenset(")]}")
 COMPONENT = "a component begins with `mixer`, `block`, `stage` or `model`, a helper of one expression with `fn`"
 BINDING = "a name is bound by `name = expression` alone"
 # Words of other languages, and what is written instead.
@@ -104,6 +108,8 @@ class Finding:
     helps: tuple[str, ...] = ()
     at: Word | None = None
     label: str = ""
+    notes: tuple[str, ...] = ()
+    code: str = "E0101"
 
 
 def explain(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> ArchError:
@@ -123,20 +129,18 @@ def explain(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> 
     if place.opener is not None and finding is None:
         start = place.opener.start
         opened = (Label(Span(source, start, start + 1), f"inside this `{place.opener.text}`"),)
-    notes: tuple[str, ...] = ()
-    if finding is None and word.text in HARD:
-        notes = (f"`{word.text}` is a word of the language and never a name",)
-    message = finding.message if finding else message
     # What these rules see may well be a word of the language with a slip in it.
     slip = _misspelled(place) if rule in (None, _value_unused, _misplaced_label) else None
-    label = (finding.label if finding else "") or expected
-    helps = finding.helps if finding else ()
     if slip is not None:
         meant, helps = slip[0], slip[1]
-        message, label = f"`{meant.text}` is not a word of the language", "not known here"
         span = Span(source, meant.start, meant.start + len(meant.text))
-        opened, notes = (), ()
-    return ArchError([Diagnostic("E0101", message, span, label, opened, notes, helps)])
+        message = f"`{meant.text}` is not a word of the language"
+        return ArchError([Diagnostic("E0101", message, span, "not known here", helps=helps)])
+    if finding is not None:
+        label = finding.label or expected
+        return ArchError([Diagnostic(finding.code, finding.message, span, label, (), finding.notes, finding.helps)])
+    notes = (f"`{word.text}` is a word of the language and never a name",) if word.text in HARD else ()
+    return ArchError([Diagnostic("E0101", message, span, expected, opened, notes)])
 
 
 def _place(source: Source, text: str, error: UnexpectedInput, parser: Lark) -> tuple[Place, str]:
@@ -222,14 +226,68 @@ def _foreign(place: Place) -> Finding | None:
 
 
 def _nameless_axis(place: Place) -> Finding | None:
-    """`input image: [B, 3, 224, 224]`."""
+    """`input image: [B, 3, 224, 224]`, `param gamma: [C, 1, 1]`."""
     word = place.word.text
     if place.opener is None or place.opener.text != "[" or not word.isdigit() or "NAME" not in place.wanted:
         return None
     if place.last not in ("[", ",") or ":" not in [w.text for w in place.before]:
         return None
-    helps = ("an axis has a name and, behind `=`, its size: `[B, C=3, H=224, W=224]`",)
+    axes = [axis.strip() for axis in place.text[place.opener.start + 1 :].partition("]")[0].split(",")]
+    if word == "1":
+        kept = [axis for axis in axes if axis != "1"]
+        helps = (f"axes of size 1 are left out, as tensors meet by the names of their axes: `[{', '.join(kept)}]`",)
+    else:
+        helps = (f"an axis has a name and, behind `=`, its size: `[{', '.join(_named(axes))}]`",)
     return Finding(f"the axis of size {word} has no name", helps, label="a size alone")
+
+
+def _named(axes: list[str]) -> list[str]:
+    """The axes of a type with names for those that are a size alone, as far as their places tell them."""
+    usual = {2: "B C", 3: "B N C", 4: "B C H W", 5: "B C T H W"}.get(len(axes), "").split()
+    named = [f"{name}={axis}" if axis.isdigit() else axis for name, axis in zip(usual, axes, strict=False)]
+    names = [axis.partition("=")[0] for axis in named]
+    return named if named and len(set(names)) == len(names) else ["B", "C=3", "H=224", "W=224"]
+
+
+def _operator_after_pipeline(place: Place) -> Finding | None:
+    """`x |> norm |> conv(C, 3) + x`."""
+    op = place.word.text
+    if op not in MIXED or place.line_ends:
+        return None
+    words, depth = [], 0
+    for word in reversed(place.before):
+        depth += (word.text in CLOSING) - (word.text in CLOSERS)
+        if depth < 0 or (depth == 0 and (word.text in (",", "return") or (word.text == "=" and words))):
+            break
+        words.append(word)
+        if depth == 0 and word.text in ("+=", "*="):
+            words.pop()
+            break
+    if "|>" not in [word.text for word in words]:
+        return None
+    left = " ".join(place.text[words[-1].start : place.word.start].split())
+    right = _until_it_closes(place.text[place.word.start + len(op) :])
+    shown = left if len(left) <= 48 else f"{left.partition('|>')[0]}|> ..."
+    helps = (f"put parentheses around the pipeline: `({shown}) {op} {right or '...'}`",)
+    if op == "+" and right == words[-1].text and place.first in (right, "return") and place.opener is None:
+        helps = (f"for a residual write `{right} += {left.partition('|>')[0]}|> ...`", *helps)
+    return Finding(
+        f"`|>` and `{op}` are mixed without parentheses",
+        helps,
+        label="this would belong to the last step",
+        notes=("`|>` binds more loosely than every other operator",),
+        code="E0107",
+    )
+
+
+def _until_it_closes(text: str) -> str:
+    """The rest of a line up to the bracket, comma or pipe that ends an expression."""
+    depth = 0
+    for number, sign in enumerate(text):
+        depth += (sign in "([") - (sign in ")]")
+        if depth < 0 or sign in "\n{}" or (depth == 0 and (sign == "," or text.startswith("|>", number))):
+            return text[:number].strip()
+    return text.strip()
 
 
 def _ends_in_operator(place: Place) -> Finding | None:
@@ -384,7 +442,8 @@ def _colon_before_body(place: Place) -> Finding | None:
     if place.word.text != ":" or "{" not in place.wanted:
         return None
     helps = ["a body is written between `{` and `}`"]
-    if "->" in place.wanted:
+    rest_of_line = place.source.text[place.word.start + 1 :].partition("\n")[0].partition("#")[0]
+    if "->" in place.wanted and rest_of_line.strip():
         helps.insert(0, "results are written `-> [B, C, H, W]`")
     return Finding("unexpected `:`", tuple(helps))
 
@@ -427,16 +486,17 @@ def _targets_in_parentheses(place: Place) -> Finding | None:
 
 
 def _nested_names(place: Place) -> Finding | None:
-    """`for i, (a, b) in enumerate(zip(xs, ys))`."""
+    """`for i, (a, b) in enumerate(zip(xs, ys))`, and the same of a `stage`."""
     words = [word.text for word in place.before]
-    if place.word.text != "(" or "for" not in words or words[-1] not in ("for", ","):
+    what = next((word for word in reversed(words) if word in ("for", "stage")), "")
+    if place.word.text != "(" or not what or words[-1] not in (what, ","):
         return None
-    names = words[len(words) - words[::-1].index("for") :]
+    names = words[len(words) - words[::-1].index(what) :]
     if "in" in names or not all(name.isidentifier() or name == "," for name in names):
         return None
-    helps = ("all names stand side by side: `for a, b in zip(xs, ys)`",)
+    helps = (f"all names stand side by side: `{what} a, b in zip(xs, ys)`",)
     if names:
-        helps = ("to count beside it: `for i, a, b in zip(range(len(xs)), xs, ys)`",)
+        helps = (f"to count beside it: `{what} i, a, b in zip(range(len(xs)), xs, ys)`",)
     return Finding("the names of a loop stand without parentheses", helps, label="expected a name")
 
 
@@ -448,9 +508,15 @@ def _dictionary(place: Place) -> Finding | None:
 
 
 def _computed_label(place: Place) -> Finding | None:
-    """`x |> f"conv{i}": conv(8, 3)`."""
-    if place.word.kind != "text" or place.last not in ("f", "|>") or "|>" not in [w.text for w in place.before]:
+    """`x |> f"conv{i}": conv(8, 3)`, or `c{i}: conv(8, 3)`."""
+    before = [word.text for word in place.before]
+    quoted = place.word.kind == "text" and place.last in ("f", "|>") and "|>" in before
+    pieces = before[-2:-1] == ["|>"] and re.match(r"\{\w+\}\w*\s*:", place.text[place.word.start :]) is not None
+    if not quoted and not pieces:
         return None
+    if pieces:
+        helps = ("a label is a plain name; the turns of a loop with a label are numbered: `convs.0`, `convs.1`",)
+        return Finding("a label is not computed", helps, label="a plain name ends here")
     helps = ("a label is a plain name; the turns of a loop with a label are numbered: `convs.0`, `convs.1`",)
     return Finding("a label is not a text", helps, label="a name is needed")
 
@@ -494,6 +560,7 @@ _RULES: tuple[Callable[[Place], Finding | None], ...] = (
     _foreign,
     _nameless_axis,
     _ends_in_operator,
+    _operator_after_pipeline,
     _number_in_pieces,
     _fact_outside,
     _foreign_comment,

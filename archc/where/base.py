@@ -258,7 +258,14 @@ def chosen(on: Any, names: Sequence[str], region: str) -> tuple[str, ...]:
     for name in given:
         if name not in names:
             have = ", ".join(names) or "none"
-            raise OpError(f"`{region}` is on `{name}`, and the position axes are {have}", "E0302", argument="on")
+            raise OpError(
+                f"`{region}` is on `{name}`, and the position axes are {have}",
+                "E0302",
+                argument="on",
+                help="a region in two axes wants the map: keep H and W until it has been used"
+                if len(names) == 1
+                else "",
+            )
     if len(set(given)) != len(given) or not given:
         raise OpError(f"`{region}` needs each of its axes once", "E0213", argument="on")
     return tuple(name for name in names if name in given)

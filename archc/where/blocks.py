@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar
-from archc.ops.base import Check, Code, Reach, arg
+from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
 from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions
@@ -189,8 +189,13 @@ class Window(Blocks):
         same_positions(check, at, self.name)
         moved = self.axes(at.names)
         for name, size in zip(moved, self.cut(len(moved)), strict=True):
-            if not self.ragged:
+            if self.ragged:
+                continue
+            try:
                 check.divides(Size.of(fixed(size)), at.key(name).size, f"a window of {fixed(size)} must divide {name}")
+            except OpError as error:
+                error.help += '; `window(..., edge="drop")` lets the last windows be smaller' if error.help else ""
+                raise
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))

@@ -45,7 +45,8 @@ class Neighborhood(Single):
         for name, size, dilation in zip(moved, sizes, dilations, strict=True):
             k, d, n = fixed(size), size_of(dilation), at.key(name).size
             if k % 2 == 0:
-                raise OpError(f"a neighborhood has an odd size, and {k} is even", "E0213", argument="size")
+                raise OpError(f"a neighborhood has an odd size, and {k} is even", "E0213", argument="size",
+                              help=f"the nearest are {k - 1} and {k + 1}")  # fmt: skip
             if d.constant is None:
                 check.at_least(d, 1, f"the dilation along {name} must be at least 1")
             if self.rule == "shift":

@@ -43,7 +43,13 @@ class Path:
             )
         for name in axes:
             if name not in x:
-                raise OpError(f"`{self.name}` runs over `{name}`, and the tensor is {x}", "E0302", argument="along")
+                positions = ", ".join(axis.name for axis in x.positions)
+                raise OpError(
+                    f"`{self.name}` runs over `{name}`, and the tensor is {x}",
+                    "E0302",
+                    argument="along",
+                    help=f"its positions are {positions}: `{self.name}({positions})`" if positions else "",
+                )
             if not x[name].is_position:
                 raise OpError(f"`{self.name}` runs over positions, and `{name}` is none", "E0213", argument="along")
         if len(set(axes)) != len(axes):
