@@ -72,15 +72,15 @@ FOREIGN_KINDS = {
 
 
 def check_types(component: tree.Component) -> None:
-    """Raises ArchError E0221 for unknown kinds, E0223 for a tensor of a model, E0405 where a tensor is declared with two axes of one name, or a size
-    has a parameter's name."""
+    """Raises ArchError E0221 for unknown kinds, E0223 for a tensor of a model, E0405 where a tensor is declared with two
+    axes of one name, or a size has a parameter's name."""
     numbers = {p.name for p in component.parameters if not isinstance(p.type, tree.TensorDecl)}
     for p in component.parameters:
         check_kinds(p.type)
         _check_axes(p.type)
         if component.role == "model" and _holds_tensors(p.type):
             axes = p.type.span.text if isinstance(p.type, tree.TensorDecl) else "[B, C=3, H, W]"
-            raise fail("E0223", "a model has no tensor parameters", p.span, "what a variant gives a model are numbers",
+            raise fail("E0223", "a model has no tensor parameters", p.span, "no variant could give it one",
                        helps=(f"declare it in the body: `input {p.name}: {axes}`",))  # fmt: skip
         for axis in p.type.axes if isinstance(p.type, tree.TensorDecl) else ():
             if isinstance(axis, tree.AxisDecl) and axis.size is None and axis.name in numbers:
