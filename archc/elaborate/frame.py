@@ -28,6 +28,7 @@ from archc.source import Span
 from archc.syntax import tree
 
 DEEPEST_CALLS = 64
+MOST_OBLIGATIONS = 1_000  # of the shipped specs, the largest has 38
 MOST_NODES = 20_000  # operations, calls and turns that are written one by one
 MOST_STEPS = 200_000  # expressions that are computed
 MOST_UNROLLED = 200_000  # operations, where those of a block that is used many times count each time
@@ -120,7 +121,12 @@ class Session:
     def oblige(self, obligation: Obligation) -> None:
         if not self.ghosts:
             key = (obligation.kind, obligation.left, obligation.right, obligation.guards)
-            self.obligations.setdefault(key, obligation)
+            if key in self.obligations or len(self.obligations) > MOST_OBLIGATIONS:
+                return  # known, or refused already
+            self.obligations[key] = obligation
+            if len(self.obligations) > MOST_OBLIGATIONS:
+                why = f"the operations state more than {MOST_OBLIGATIONS:,} different needs of input sizes"
+                raise ArchError([Diagnostic("E0404", why, obligation.span)])
 
     @contextmanager
     def apart(self) -> Iterator[dict[tuple[Any, ...], Obligation]]:

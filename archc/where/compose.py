@@ -163,16 +163,18 @@ def difference(left: Region, right: Region) -> Region:
         return Restricted(difference(left.region, right), left.allowed)
     if isinstance(left, Union):
         return Union(difference(left.left, right), difference(left.right, right))
-    return Difference(left, right)
+    if isinstance(left, Difference):
+        return Difference(left.left, (*left.others, right))
+    return Difference(left, (right,))
 
 
 @dataclass(frozen=True)
 class Difference(Region):
-    """R's taps, none where the key is also one of Q's. The slot stays, and is counted."""
+    """R's taps, none where the key is also one of another region's. The slot stays, and is counted."""
 
     name: ClassVar[str] = "-"
     left: Region
-    right: Region
+    others: tuple[Region, ...]
 
     @property
     def local(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -196,15 +198,16 @@ class Difference(Region):
         return True
 
     def check(self, check: Check, at: Places) -> None:
-        if isinstance(self.right, Difference) or self.left.tensors or self.right.tensors:
+        parts = (self.left, *self.others)
+        if any(isinstance(other, Difference) for other in self.others) or any(part.tensors for part in parts):
             raise OpError(
                 "`-` takes plain regions: no difference on the right, no region that carries a tensor",
                 "E0213",
                 argument="over",
                 help="`R & mask` takes taps away by a mask",
             )
-        self.left.check(check, at)
-        self.right.check(check, at)
+        for part in parts:
+            part.check(check, at)
 
     def gathered(self, at: Places) -> Size:
         return self.left.gathered(at)
@@ -223,9 +226,10 @@ class Difference(Region):
 
     def index(self, run: Run, at: Places) -> tuple[Any, Any]:
         index, valid = self.left.index(run, at)
-        other, real = self.right.index(run, at)
-        for u in range(other.shape[1]):
-            valid = valid & ~((index == other[:, u : u + 1]) & real[:, u : u + 1] & (index >= 0))
+        for region in self.others:
+            other, real = region.index(run, at)
+            for u in range(other.shape[1]):
+                valid = valid & ~((index == other[:, u : u + 1]) & real[:, u : u + 1] & (index >= 0))
         return index.masked_fill(~valid, -1), valid
 
     def _mask(self, code: Code, k: Operand, at: Places, sizes: tuple[str, ...]) -> str:
@@ -235,11 +239,14 @@ class Difference(Region):
         numbered = f"torch.arange(1, {count} + 1, device={k.atom}.device).view({', '.join((*shape, '1'))})"
         ids = code.let(numbered, "place")
         mine = taps_of_queries(self.left, code, ids, at, sizes)
-        theirs = taps_of_queries(self.right, code, ids, at, sizes)
-        if self.right.taps(at).constant == 1:
-            text = f"{mine} != {theirs}"
-        else:
-            text = f"({mine}[..., :, None] != {theirs}[..., None, :]).all(-1)"
+        tests = []
+        for region in self.others:
+            theirs = taps_of_queries(region, code, ids, at, sizes)
+            if region.taps(at).constant == 1:
+                tests.append(f"{mine} != {theirs}")
+            else:
+                tests.append(f"({mine}[..., :, None] != {theirs}[..., None, :]).all(-1)")
+        text = tests[0] if len(tests) == 1 else " & ".join(f"({test})" for test in tests)
         if self.left.gaps:
             text = f"({text}) & {there(self.left, code, k, at, sizes)}"
         return code.let(text, "valid")
@@ -249,7 +256,7 @@ class Difference(Region):
 
     def _own(self, code: Code, k: Operand, at: Places) -> str | None:
         """Where tap and query are one position, in the form of whole axes: the diagonal. Else None."""
-        if not isinstance(self.right, Self) or not isinstance(self.left, Span):
+        if not isinstance(self.left, Span) or len(self.others) > 1 or not isinstance(self.others[0], Self):
             return None
         k = bound(code, k, "k")
         return code.let(f"torch.eye({self.left.count(code, k, at)}, dtype=torch.bool, device={k}.device)", "own")

@@ -15,7 +15,7 @@ REFERENCE = Path(__file__).parent.parent.parent / "grammar" / "README.md"
 LIMITS = [
     loader.LARGEST_FILE, loader.LARGEST_LIBRARY, loader.MOST_FILES, lines.MOST_TOKENS, lines.LONGEST_NAME,
     build.MAX_DIGITS, lines.MAX_BRACKETS, build.MAX_DEPTH, loader.MOST_VARIANTS, frame.DEEPEST_CALLS, frame.MOST_NODES,
-    frame.MOST_UNROLLED, frame.MOST_STEPS, scalars.LONGEST_LIST, checks.LARGEST, contract.MAX_FACTS,
+    frame.MOST_UNROLLED, frame.MOST_STEPS, frame.MOST_OBLIGATIONS, scalars.LONGEST_LIST, checks.LARGEST, contract.MAX_FACTS,
     diagnostics.MOST_FINDINGS, checkpoint.MOST_TENSORS, checkpoint.LONGEST_KEY, checkpoint.LARGEST_HEADER,
 ]  # fmt: skip
 

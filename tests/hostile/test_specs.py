@@ -89,9 +89,10 @@ TEXTS = {
     "remainders of remainders": (net(body="    a = H\n" + "".join(
         f"    a = (a + {p}) // {p} * {p + 1} % {p * 7}\n" for p in range(2, 60)) + "    require a == 7"), "E0210"),
     "many periods": (net(body="".join(f"    require H % {p} == {p - 1}\n" for p in PRIMES)), None),
+    "many needs": (net(body="".join(f"    require H >= {i}\n" for i in range(1, 3000))), "E0404"),
     "long periods": (net(body="".join(f"    require H % {10**5 + 7 * i} == 3\n" for i in range(30))), None),
     "a formula of many choices": (net(body="".join(
-        f"    require H % {p} == 1 or H % {p} == 2 or W % {p} == 0\n" for p in PRIMES[2:])), "E0212"),
+        f"    require H % {p} == 1 or H % {p} == 2 or W % {p} == 0\n" for p in PRIMES[2:])), "E0209"),
 }  # fmt: skip
 CASES: dict[str, tuple[bytes, str | None]] = {
     **NOT_TEXT, **{name: (text.encode(), code) for name, (text, code) in TEXTS.items()}}  # fmt: skip

@@ -62,3 +62,14 @@ def test_taps_of_two_orders_do_not_meet(what: str) -> None:
 @pytest.mark.parametrize("what", TOGETHER)
 def test_taps_of_one_order_meet(what: str) -> None:
     build(TOGETHER[what])
+
+
+def test_what_is_left_of_a_difference_is_taken_away_too() -> None:
+    """`(R - Q) - P` has no module form of its own: it is R without both."""
+    from archc.where.compose import Difference, Union, difference
+    from archc.where.regions import REGIONS
+
+    row, column, self_ = (REGIONS[name]() for name in ("row", "column", "self"))
+    assert difference(difference(row, self_), column) == Difference(row, (self_, column))
+    nested = difference(Union(row, difference(column, self_)), self_)
+    assert nested == Union(Difference(row, (self_,)), Difference(column, (self_, self_)))
