@@ -11,8 +11,9 @@ from archc.analysis.claims import check_claims
 from archc.analysis.cost import count, holdings, totals
 from archc.analysis.figures import Cost
 from archc.contract import Contract, solve
-from archc.diagnostics import ArchError, Diagnostic, fail
+from archc.diagnostics import ArchError, Diagnostic, fail, in_order
 from archc.elaborate.model import Variant, check_without, elaborate, variant
+from archc.elaborate.unread import survey
 from archc.ir.program import Program
 from archc.locate import Spec, load_spec, only
 from archc.polynomials import SizeError
@@ -31,6 +32,7 @@ __all__ = [
     "figures",
     "load_spec",
     "only",
+    "remarks",
 ]
 
 
@@ -54,18 +56,32 @@ class Module:
 
 
 def build(spec: Spec, name: str) -> Program:
-    """Shapes, names and wiring of a variant. Raises ArchError with every independent mistake."""
+    """Shapes, names and wiring of a variant. Raises ArchError with every independent mistake, those among them that its
+    text shows in parts that the variant does not reach."""
     return _built(spec, variant(spec.library, name))
 
 
 def _built(spec: Spec, chosen: Variant) -> Program:
-    program = elaborate(spec.library, chosen)
+    text = survey(spec.library)
+    try:
+        program = elaborate(spec.library, chosen)
+    except ArchError as error:
+        raise ArchError(in_order((*error.diagnostics, *text.beside(error.diagnostics)))) from None
+    mistakes = text.beside(())
+    if mistakes:
+        raise ArchError(mistakes)
     optional = [i.name for i in program.inputs if i.default == "none" and i.kind == "input"]
     # The module also runs without its optional inputs: without one of them, and without all.
     for absent in dict.fromkeys([*((name,) for name in optional), tuple(optional)]):
         if absent:
             check_without(spec.library, chosen, absent)
     return program
+
+
+def remarks(spec: Spec) -> list[Diagnostic]:
+    """The warnings that hold for a text whatever its variants are; where it binds none, its mistakes too."""
+    found = survey(spec.library)
+    return [*found.idle, *(() if spec.variants else found.beside(()))]
 
 
 def contract_of(program: Program) -> Contract:

@@ -63,13 +63,18 @@ def only(spec: Spec) -> str:
             f"{spec.name} binds several variants: {names}",
             helps=(f"name one: {spec.address(spec.variants[0])}",),
         )
+    raise fail("E0804", f"{spec.name} binds no variant", helps=examples(spec))
+
+
+def examples(spec: Spec) -> tuple[str, ...]:
+    """How the models of a file become variants."""
     models = [
         ref.tree
         for ref in spec.library.main.names.values()
         if isinstance(ref, ComponentRef) and ref.tree.role == "model"
     ]
-    examples = [f"{m.name}({', '.join(f'{p.name}=...' for p in m.parameters if p.default is None)})" for m in models]
-    raise fail("E0804", f"{spec.name} binds no variant", helps=tuple(f"bind one: `mine = {e}`" for e in examples[:3]))
+    calls = [f"{m.name}({', '.join(f'{p.name}=...' for p in m.parameters if p.default is None)})" for m in models]
+    return tuple(f"bind one: `mine = {call}`" for call in calls[:3])
 
 
 def locate(named: str) -> Located:

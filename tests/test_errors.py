@@ -37,8 +37,10 @@ def findings(code: str, text: str) -> list[Diagnostic]:
     try:
         library = load(Source(f"{code}.arch", text, ROOT / "specs" / f"{code}.arch"))
         assert library.main.bindings, "an example without a variant proves nothing"
-        for name in library.main.bindings:
-            found += driver.check(driver.build(driver.Spec(library, (name,)), name)).warnings
+        spec = driver.Spec(library, tuple(library.main.bindings))
+        for name in spec.variants:
+            found += driver.check(driver.build(spec, name)).warnings
+        found += driver.remarks(spec)
     except ArchError as error:
         return list(error.diagnostics)
     return found

@@ -15,6 +15,7 @@ from archc.cli.terminal import complain, say, unique
 from archc.diagnostics import MOST_FINDINGS, ArchError, Diagnostic
 from archc.driver import Checked
 from archc.ir.program import Program
+from archc.locate import examples
 from archc.report import to_json
 from archc.sizing import shown_sizes
 from archc.version import __version__
@@ -65,12 +66,16 @@ def check_file(named: str) -> tuple[driver.Spec | None, list[Checked], list[Diag
             findings += sound[-1].warnings
         except ArchError as error:
             findings += error.diagnostics
+    if len(sound) == len(spec.variants):  # what is idle may be what a mistake left out
+        findings += driver.remarks(spec)
     return spec, sound, findings
 
 
 def _lines(spec: driver.Spec, sound: list[Checked]) -> list[str]:
     if not spec.variants:
-        return [f"{spec.name}: it reads well, and binds no variant whose shapes could be checked"]
+        helps = examples(spec)
+        shown = f" ({'; '.join(helps)})" if helps else ""
+        return [f"{spec.name}: it binds no variant whose shapes could be checked{shown}"]
     number = len(spec.variants)
     lines = [f"{spec.name}: {number} variant{'s' * (number != 1)}, {len(sound)} sound"]
     for one in sound:

@@ -26,12 +26,14 @@ MOST_FILES = 200
 MOST_VARIANTS = 200  # that one file binds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Library:
-    """A file and everything it imports, directly or not. `main` is the file itself; `sources` are all files read."""
+    """A file and everything it imports, directly or not. `main` is the file itself; `files` are all that were read, and
+    `sources` their texts."""
 
     main: FileNames
     sources: tuple[Source, ...]
+    files: tuple[FileNames, ...]
 
 
 @dataclass
@@ -81,7 +83,8 @@ def load(source: Source, parsed: Mapping[Path, tree.File] | None = None) -> Libr
     """
     loading = _Loading(parsed or {})
     main = _load(source, loading)
-    return Library(main, tuple(loading.sources))
+    imported = (file for file in loading.files.values() if file is not main)
+    return Library(main, tuple(loading.sources), (main, *imported))
 
 
 def _load(source: Source, loading: _Loading) -> FileNames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from archc.syntax import tree
@@ -42,9 +43,32 @@ def names_in(item: Any) -> Iterator[str]:
         for inner in item:
             yield from names_in(inner)
     elif isinstance(item, tree.Node):
-        for part in fields(item):
-            if part.name != "span":
-                yield from names_in(getattr(item, part.name))
+        for part in parts(item):
+            yield from names_in(part)
+
+
+def parts(node: tree.Node) -> Iterator[Any]:
+    """What a piece of text is made of: pieces of text, or tuples of them."""
+    for name in _part_names(type(node)):
+        part = getattr(node, name)
+        if isinstance(part, (tree.Node, tuple)):
+            yield part
+
+
+@cache
+def _part_names(kind: type[tree.Node]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.name != "span")
+
+
+def nodes_in(item: Any) -> Iterator[tree.Node]:
+    """A piece of text and all its parts."""
+    if isinstance(item, tuple):
+        for inner in item:
+            yield from nodes_in(inner)
+    elif isinstance(item, tree.Node):
+        yield item
+        for part in parts(item):
+            yield from nodes_in(part)
 
 
 def all_assigned(body: tuple[tree.Statement, ...]) -> list[str]:
