@@ -45,11 +45,15 @@ class Class:
         first, *others = [x.arg for x in init.args.args] or [""]
         return {name: attribute for name, attribute in found.items() if first == "self" and name in others}
 
+    @cached_property
+    def places(self) -> list[str]:
+        """Parameters of the constructor in their order, `self` left out."""
+        init = self.methods.get("__init__")
+        return [x.arg for x in init.args.args[1:]] if init is not None else []
+
     def sorted_out(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
         """The numbers and strings that are only kept, by attribute, and all arguments with their kinds in place of them."""
-        init = self.methods.get("__init__")
-        names = [x.arg for x in init.args.args[1:]] if init is not None else []
-        given = [*zip([*names, *[""] * len(args)], args, strict=False), *keywords.items()]
+        given = [*zip([*self.places, *[""] * len(args)], args, strict=False), *keywords.items()]
         kept, others = {}, []
         for name, value in given:
             if name in self.kept and isinstance(value, (int, float, str)):

@@ -6,15 +6,18 @@ from torch's documented signatures, which is another way to them than the graph 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
+from math import prod
 from typing import Any
 
 from archc.backend.evaluator import RereadError
 from archc.backend.registered import Modules
-from archc.backend.torch_shapes import Module, Shape
+from archc.backend.torch_shapes import Body, Module, Rows, Shape
 from archc.ir.program import Program
 from archc.records import dataclass
-from archc.weights.keys import state_dict
+from archc.weights.keys import Registered, registered
 
 __all__ = ["Reread", "RereadError", "compare", "reread"]
 
@@ -23,19 +26,52 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Reread:
-    """Shapes by state-dict name in torch's order. `tables` are buffers that no state dict holds; `attributes` are
-    the model's own numbers, strings and lists."""
+    """Shapes by state-dict name in torch's order."""
 
-    parameters: dict[str, Shape]
-    buffers: dict[str, Shape]
-    tables: dict[str, Shape]
-    names: tuple[str, ...]
-    attributes: dict[str, Any]
+    body: Body
+
+    @cached_property
+    def rows(self) -> Rows:
+        return self.body.rows()
+
+    @cached_property
+    def parameters(self) -> dict[str, Shape]:
+        return self._of("param")
+
+    @cached_property
+    def buffers(self) -> dict[str, Shape]:
+        return self._of("buffer")
+
+    @cached_property
+    def tables(self) -> dict[str, Shape]:
+        """Buffers that no state dict holds."""
+        return self._of("table")
+
+    def _of(self, wanted: str) -> dict[str, Shape]:
+        return {name: shape for name, kind, shape in self.rows if kind == wanted}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The keys of the state dict."""
+        return tuple(name for name, kind, _ in self.rows if kind != "table")
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The model's own numbers, strings and lists."""
+        return {name: value for name, value in self.body.attributes.items() if _is_plain(value)}
+
+    @cached_property
+    def tensors(self) -> dict[str, int]:
+        """How many tensors there are of each kind."""
+        found = Counter[str]()
+        for (kind, _), times in self.body.shapes().items():
+            found[kind] += times
+        return found
 
     @property
     def count(self) -> int:
         """The number of parameters."""
-        return sum(_elements(shape) for shape in self.parameters.values())
+        return sum(times * prod(shape) for (kind, shape), times in self.body.shapes().items() if kind == "param")
 
 
 def reread(text: str, factory: str, arguments: Mapping[str, Any] | None = None) -> Reread:
@@ -52,18 +88,15 @@ def reread(text: str, factory: str, arguments: Mapping[str, Any] | None = None) 
         raise RereadError("the text is nested too deeply") from None
     if not isinstance(made, Module):
         raise RereadError(f"`{factory}` makes no module")
-    found: dict[str, dict[str, Shape]] = {"param": {}, "buffer": {}, "table": {}}
-    rows = made.body.rows()
-    for name, kind, shape in rows:
-        found[kind][name] = shape
-    attributes = {name: value for name, value in made.body.attributes.items() if _is_plain(value)}
-    names = tuple(name for name, kind, _ in rows if kind != "table")
-    return Reread(found["param"], found["buffer"], found["table"], names, attributes)
+    return Reread(made.body)
 
 
 def compare(program: Program, found: Reread) -> list[str]:
     """Where the file and the graph differ in their state dict: names, shapes, kinds and order; nothing if they agree."""
-    wanted = state_dict(program)
+    graph, forms = registered(program.root), _Forms()
+    if forms.of_graph(graph) == forms.of_file(found.body):
+        return []
+    wanted = dict(graph.items(""))
     differences: list[str] = []
     for name, weight in wanted.items():
         is_parameter = weight.kind == "param"
@@ -84,11 +117,36 @@ def compare(program: Program, found: Reread) -> list[str]:
     return differences
 
 
-def _elements(shape: Shape) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+class _Forms:
+    """A number for what a module registers: names, kinds and shapes, in order. 0 is nothing at all.
+
+    Modules of one number have the same rows of a state dict. Copies are looked at once, whether of the graph or of
+    the file.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[Any, int] = {((), ()): 0}
+        self.known: dict[int, int] = {}  # by identity of the module
+
+    def of_graph(self, module: Registered) -> int:
+        if id(module) not in self.known:
+            weights = (*module.params.items(), *module.buffers.items())
+            own = tuple((name, weight.kind, tuple(weight.shape)) for name, weight in weights)
+            children = [(name, self.of_graph(child)) for name, child in module.ordered()]
+            self.known[id(module)] = self._number(own, children)
+        return self.known[id(module)]
+
+    def of_file(self, body: Body) -> int:
+        body = body.registered
+        if id(body) not in self.known:
+            own = tuple(row for row in body.own() if row[1] != "table")
+            children = [(name, self.of_file(child.body)) for name, child in body.children.items()]
+            self.known[id(body)] = self._number(own, children)
+        return self.known[id(body)]
+
+    def _number(self, own: tuple[Any, ...], children: list[tuple[str, int]]) -> int:
+        form = own, tuple((name, number) for name, number in children if number)
+        return self.numbers.setdefault(form, len(self.numbers))
 
 
 def _is_plain(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from archc.records import dataclass
 
 Shape = tuple[int, ...]
+Rows = list[tuple[str, str, Shape]]
+Shapes = Counter[tuple[str, Shape]]
 
 
 class Refused(Exception):
@@ -34,7 +37,7 @@ class Body:
     buffers: dict[str, tuple[Tensor, bool]] = field(default_factory=dict)
     children: dict[str, Module] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
-    flat: list[tuple[str, str, Shape]] | None = None
+    first: Body | None = None  # the body that registers what this one does, where it is not the first
     sealed: bool = False  # its constructor is done
 
     def keeping(self, attributes: dict[str, Any]) -> Body:
@@ -42,17 +45,41 @@ class Body:
         if all(self.attributes[name] == value for name, value in attributes.items()):
             return self
         kept = {**self.attributes, **attributes}
-        return Body(self.kind, self.parameters, self.buffers, self.children, kept, self.rows(), self.sealed)
+        return Body(self.kind, self.parameters, self.buffers, self.children, kept, self.registered, self.sealed)
 
-    def rows(self) -> list[tuple[str, str, Shape]]:
-        """(name, kind, shape) of all tensors below, in torch's order; kind is param, buffer or table."""
-        if self.flat is None:
-            rows = [(name, "param", t.shape) for name, t in self.parameters.items() if t is not None]
-            rows += [(name, "buffer" if kept else "table", t.shape) for name, (t, kept) in self.buffers.items()]
-            for name, child in self.children.items():
-                rows += [(f"{name}.{inner}", kind, shape) for inner, kind, shape in child.body.rows()]
-            self.flat = rows
-        return self.flat
+    @property
+    def registered(self) -> Body:
+        """One body for all that differ in their attributes alone."""
+        return self.first or self
+
+    def own(self) -> Rows:
+        """(name, kind, shape) of the module's own tensors, in torch's order; kind is param, buffer or table."""
+        rows = [(name, "param", t.shape) for name, t in self.parameters.items() if t is not None]
+        return rows + [(name, "buffer" if kept else "table", t.shape) for name, (t, kept) in self.buffers.items()]
+
+    def rows(self, known: dict[int, Rows] | None = None) -> Rows:
+        """The same of all tensors below it; `known` are those of bodies."""
+        known = {} if known is None else known
+        body = self.registered
+        if id(body) not in known:
+            rows = body.own()
+            for name, child in body.children.items():
+                rows += [(f"{name}.{inner}", kind, shape) for inner, kind, shape in child.body.rows(known)]
+            known[id(body)] = rows
+        return known[id(body)]
+
+    def shapes(self, known: dict[int, Shapes] | None = None) -> Shapes:
+        """How many tensors below it there are of each kind and shape, of copies one counted; `known` as in `rows`."""
+        known = {} if known is None else known
+        body = self.registered
+        if id(body) not in known:
+            found = Counter((kind, shape) for _, kind, shape in body.own())
+            bodies = {id(child.body.registered): child.body for child in body.children.values()}
+            for number, times in Counter(id(child.body.registered) for child in body.children.values()).items():
+                for key, tensors in bodies[number].shapes(known).items():
+                    found[key] += times * tensors
+            known[id(body)] = found
+        return known[id(body)]
 
 
 @dataclass(eq=False)

@@ -122,7 +122,8 @@ def prove(module: Module, text: str) -> str:
     differences = compare(program, found)
     if differences:
         raise RuntimeError(f"the text written for {program.name} differs from its graph: {'; '.join(differences)}")
-    kinds = f"{len(found.parameters):,} parameters" + (f" and {len(found.buffers):,} buffers" if found.buffers else "")
+    parameters, buffers = found.tensors["param"], found.tensors["buffer"]
+    kinds = f"{parameters:,} parameters" + (f" and {buffers:,} buffers" if buffers else "")
     return f"the file holds the graph's {kinds} ({found.count:,} numbers): same names, shapes and order"
 
 

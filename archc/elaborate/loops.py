@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -26,7 +27,7 @@ from archc.ir.graph import (
     Template,
     Value,
 )
-from archc.ir.sym import Const, Extent, Scalar, Sym, Var, apply, const, plain, substitute, turns_of, variables, walk
+from archc.ir.sym import Const, Extent, Scalar, Sym, Var, apply, plain, substitute, turns_of, variables, walk
 from archc.ir.types import Dim, TensorType
 from archc.syntax import tree
 
@@ -54,7 +55,7 @@ def run_loop(statement: tree.Loop, scope: Scope) -> None:
                 f"`{statement.keyword}` runs 0 to {MOST_NODES:,} times, not {iterable.value}",
                 statement.iterable.span,
             )
-        items: tuple[Any, ...] = tuple(const(i) for i in range(iterable.value))
+        items: Sequence[Any] = range(iterable.value)  # their numbers, which the loop's variable is given in each turn
     else:
         items = items_of(iterable, statement.iterable)
     _Turns(statement, iterable, items, scope).run()
@@ -64,7 +65,7 @@ class _Turns:
     """The turns of one loop. Every turn is a frame of its own: what it reads of the outside are its inputs, what it
     leaves behind its outputs; sizes that change from turn to turn become variables (`Phi`)."""
 
-    def __init__(self, statement: tree.Loop, iterable: Any, items: tuple[Any, ...], scope: Scope) -> None:
+    def __init__(self, statement: tree.Loop, iterable: Any, items: Sequence[Any], scope: Scope) -> None:
         self.statement, self.iterable, self.items, self.scope = statement, iterable, items, scope
         self.carried = [n for n in assigned_names(statement.body) if n in scope.env and n not in statement.targets]
         self.read = read_first(statement.body, frozenset())

@@ -14,12 +14,12 @@ from archc.records import dataclass
 
 
 @dataclass
-class _Module:
+class Registered:
     """What one torch module registers, in order of registration."""
 
     params: dict[str, Weight] = field(default_factory=dict)
     buffers: dict[str, Weight] = field(default_factory=dict)
-    children: dict[str, _Module] = field(default_factory=dict)
+    children: dict[str, Registered] = field(default_factory=dict)
     shared: bool = False  # it stands in several places, and is complete
 
     def register(self, weight: Weight, name: str) -> None:
@@ -27,11 +27,11 @@ class _Module:
         if weight.kind != "table":
             (self.params if weight.kind == "param" else self.buffers).setdefault(name, weight)
 
-    def child(self, path: str) -> _Module:
+    def child(self, path: str) -> Registered:
         """The submodule at a dotted path, this one where the path is empty; made when it is not there."""
         module = self
         for name in path.split(".") if path else ():
-            module = module.children.setdefault(name, _Module())
+            module = module.children.setdefault(name, Registered())
             assert not module.shared, f"{path} is one of several copies, and none may have more than the others"
         return module
 
@@ -39,10 +39,13 @@ class _Module:
         """torch's order: a module's own parameters, its buffers, then its children."""
         for name, weight in (*self.params.items(), *self.buffers.items()):
             yield prefix + name, weight
-        # A list of modules is in the order of its indices, however its items were met.
+        for name, child in self.ordered():
+            yield from child.items(f"{prefix}{name}.")
+
+    def ordered(self) -> list[tuple[str, Registered]]:
+        """The children by name; a list of modules is in the order of its indices, however its items were met."""
         numbered = all(name.isdigit() for name in self.children)
-        for name in sorted(self.children, key=int) if numbered else self.children:
-            yield from self.children[name].items(f"{prefix}{name}.")
+        return [(name, self.children[name]) for name in (sorted(self.children, key=int) if numbered else self.children)]
 
 
 def state_dict(program: Program) -> dict[str, Weight]:
@@ -52,9 +55,14 @@ def state_dict(program: Program) -> dict[str, Weight]:
 
 def template_dict(template: Template) -> dict[str, Weight]:
     """The same for the module of one component."""
-    module = _Module()
+    return dict(registered(template).items(""))
+
+
+def registered(template: Template) -> Registered:
+    """The same as a tree of modules, in which copies are one."""
+    module = Registered()
     _fill(module, template)
-    return dict(module.items(""))
+    return module
 
 
 def values(parameters: tuple[tuple[str, Scalar], ...]) -> dict[str, Any]:
@@ -62,19 +70,19 @@ def values(parameters: tuple[tuple[str, Scalar], ...]) -> dict[str, Any]:
     return {name: plain(value) for name, value in parameters}
 
 
-def _fill(module: _Module, template: Template) -> None:
+def _fill(module: Registered, template: Template) -> None:
     known = values(template.parameters)
     for entry in template.entries:
         if is_live(entry, known):
             _add(module, entry)
 
 
-def _add(module: _Module, entry: Entry) -> None:
+def _add(module: Registered, entry: Entry) -> None:
     match entry:
         case WeightEntry(name=name, weight=weight):
             module.register(weight, name)
         case ListEntry(name=name, items=items):
-            units: dict[int, _Module] = {}  # of copies, which register the same
+            units: dict[int, Registered] = {}  # of copies, which register the same
             listed = module.child(name)
             for number, item in enumerate(items):
                 alike = id(item.template) if isinstance(item, ChildEntry) else id(item)
@@ -88,7 +96,7 @@ def _add(module: _Module, entry: Entry) -> None:
             _add_unit(module.child(name), entry)
 
 
-def _add_unit(module: _Module, unit: OpEntry | ChildEntry) -> None:
+def _add_unit(module: Registered, unit: OpEntry | ChildEntry) -> None:
     """`unit` as the module itself: an item of a list has no name of its own."""
     if isinstance(unit, ChildEntry):
         _fill(module, unit.template)
