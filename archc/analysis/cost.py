@@ -13,7 +13,7 @@ from itertools import groupby
 
 from archc.analysis.conventions import CONVENTIONS, Convention, Counted
 from archc.analysis.figures import Cost, Figures, Part, Row
-from archc.analysis.memory import Memory
+from archc.analysis.memory import Memory, Plan
 from archc.analysis.receptive import Flow, Views, extents
 from archc.analysis.setting import Setting
 from archc.ir.dataflow import Same, Turn, needed, steps, values
@@ -111,10 +111,10 @@ class Counter:
 
     def cost(self) -> Cost:
         root = self.root()
-        parts, figures = self.template(root)
         # Training has all outputs, whichever mode is counted, and no use for gradients of the model's inputs.
         whole = self.memory.plan(self.program.root, needs=[False] * len(self.program.root.inputs))
-        figures = replace(figures, kept_bytes=whole.kept)
+        parts = tuple(self._parts(root))
+        figures = self._total(root, parts, whole)
         weights = holdings(self.program.root, self._holdings)
         seen = {value.uid: self.flow.start(i, value) for i, value in enumerate(root.inputs)}
         return Cost(
@@ -140,17 +140,19 @@ class Counter:
         known = self._counted.get(id(template))
         if known is None:
             parts = tuple(self._parts(template))
-            known = self._counted[id(template)] = (template, parts, self._total(template, parts))
+            plan = self.memory.plan(template)
+            known = self._counted[id(template)] = (template, parts, self._total(template, parts, plan))
         return known[1], known[2]
 
-    def _total(self, template: Template, parts: Sequence[Part]) -> Figures:
+    def _total(self, template: Template, parts: Sequence[Part], plan: Plan) -> Figures:
+        """The figures of a template with these parts; `plan` is that of its training."""
         own = totals(holdings(template, self._holdings))
         held = sum(self.setting.bytes(value.type) for value in template.inputs)
         return Figures(
             own.params, own.buffers,
             sum(p.figures.macs for p in parts), sum(p.figures.others for p in parts),
             sum(p.figures.moved_bytes for p in parts),
-            self.memory.plan(template).kept, held + self.memory.peak(template)[0],
+            plan.kept, held + self.memory.peak(template)[0],
         )  # fmt: skip
 
     def _parts(self, template: Template, used: set[str] | None = None) -> Iterator[Part]:
@@ -168,7 +170,8 @@ class Counter:
                 inner = tuple(self._parts(call.template, used))
                 mine = [p.figures for p in inner if not p.shared]
                 own = {"params": sum(f.params for f in mine), "buffers": sum(f.buffers for f in mine)}
-                yield Part(step, replace(self._total(call.template, inner), **own), None, inner)
+                figures = self._total(call.template, inner, self.memory.plan(call.template))
+                yield Part(step, replace(figures, **own), None, inner)
                 continue
             shared = call.entry is not None and (call.entry in used or call.entry.startswith(OUTER))
             if call.entry is not None:

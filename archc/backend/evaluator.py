@@ -38,6 +38,7 @@ _BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+_OPERANDS = (int, float, str, list, tuple)
 _COMPARE: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -229,7 +230,7 @@ class Evaluator(Calls):
 
     def _binary(self, op: ast.operator, left: Any, right: Any) -> Any:
         function = _BINARY.get(type(op))
-        if function is None or not all(isinstance(v, (int, float, str, list, tuple)) for v in (left, right)):
+        if function is None or not isinstance(left, _OPERANDS) or not isinstance(right, _OPERANDS):
             raise self.error(f"{self.kind(left)} and {self.kind(right)} under this operator are not understood")
         if isinstance(op, ast.Mult):
             for many, times in ((left, right), (right, left)):

@@ -126,6 +126,8 @@ class Calls:
 
     def limit(self, value: Any) -> Any:
         """A result, unless it is larger than anything that a constructor needs."""
+        if type(value) is float:
+            return value
         if isinstance(value, (list, tuple, str, range)):
             self.few(len(value))
         elif isinstance(value, int) and value.bit_length() > MOST_BITS:

@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command; its exit code. No failure gets past this, and each says what it is."""
-    gc.set_threshold(200_000, 50, 50)  # graphs are built, not thrown away: looking for garbage finds little
+    gc.set_threshold(400_000, 50, 50)  # graphs are built, not thrown away: looking for garbage finds little
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

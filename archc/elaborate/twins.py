@@ -139,11 +139,14 @@ class Model:
 
     def allows(self, bindings: Mapping[str, Any]) -> bool:
         """Whether the numbers of a turn end in inert places that admit them."""
-        try:
-            values = [(evaluate(sym, bindings), kind, handed) for sym, kind, handed in self.handed]
-        except Exception:  # it is told where the turn is run
-            return False
-        return all(type(value) is kind and handed.allows(value) for value, kind, handed in values)
+        for sym, kind, handed in self.handed:
+            try:
+                value = evaluate(sym, bindings)
+            except Exception:  # it is told where the turn is run
+                return False
+            if type(value) is not kind or not handed.allows(value):
+                return False
+        return True
 
 
 def _same_type(old: Value, new: Value, outer: Frame) -> bool:
