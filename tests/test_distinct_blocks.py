@@ -10,7 +10,7 @@ from archc.analysis.figures import Figures
 from archc.analysis.memory import Memory
 from archc.backend.classes import Classes
 from archc.backend.registered import Modules
-from archc.backend.reread import reread
+from archc.backend.reread import _Forms, compare, reread
 from archc.diagnostics import ArchError
 from archc.elaborate import loops, templates, twins
 from archc.elaborate.loader import load
@@ -172,14 +172,28 @@ def test_counting_and_compiling_do_the_same_for_any_number_of_copies(monkeypatch
     counted(Memory, "_operation")
     counted(Modules, "run")
     counted(Classes, "_make")
+    counted(_Forms, "_number")
 
     def work(depth: int) -> tuple[list[str], int]:
         done.clear()
         # A constructor that hands a rate on to another is read again for each copy: here it only keeps it.
         own = TOWER.replace("branch: branch(%s)", "conv: conv(C, 3) |> drop_path(%s)")
-        text = written(own % ("rate", depth, 0.1))[0]
-        found = reread(text, "net")
-        assert len(found.parameters) == 2 * depth
+        spec = driver.Spec(load(Source("net.arch", own % ("rate", depth, 0.1))), ("net",))
+        module = driver.compile_variant(spec, "net")
+        text, found = module.text, reread(module.text, "net")
+        assert compare(module.checked.program, found) == []
+        assert found.tensors["param"] == len(found.parameters) == 2 * depth
         return sorted(done), text.count("\n")
 
     assert work(4) == work(400)
+
+
+def test_one_copy_that_differs_is_told():
+    spec = driver.Spec(load(Source("net.arch", TOWER % ("rate", 40, 0.1))), ("net",))
+    module = driver.compile_variant(spec, "net")
+    made = "Layer(rates[i]) for i in range(depth)"
+    assert made in module.text
+    other = module.text.replace(made, "Layer(rates[i]) if i != 20 else nn.Conv2d(8, 8, 3) for i in range(depth)")
+    differences = compare(module.checked.program, reread(other, "net"))
+    assert "blocks.20.weight is not in the graph" in differences
+    assert all("blocks.20." in line for line in differences)

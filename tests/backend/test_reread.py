@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,10 @@ def test_a_list_that_a_constructor_changes_is_not_reused() -> None:
 @pytest.mark.parametrize("path, name", [pytest.param(p, n, id=n) for p, n in every(SPECS)])
 def test_every_shipped_file_is_its_graph(path: Path, name: str) -> None:
     module = compiled(path, name)
-    assert compare(module.checked.program, reread(module.text, name)) == []
+    found = reread(module.text, name)
+    assert compare(module.checked.program, found) == []
+    assert found.tensors["param"] == len(found.parameters) and found.tensors["buffer"] == len(found.buffers)
+    assert found.count == sum(prod(shape) for shape in found.parameters.values())
 
 
 MUTATIONS = [
