@@ -20,7 +20,7 @@ class Figures:
 
     `params` and `buffers` are elements; `others` are the operations besides the multiply-adds; `moved_bytes`
     are what operations read and write; `kept_bytes` what training keeps for the backward pass; `peak_bytes`
-    the most that is held at once in inference, the inputs included.
+    an estimate of the most that is held at once in inference, the inputs included.
     """
 
     params: int = 0

@@ -1,5 +1,4 @@
-"""What a template keeps in memory: tensors by the storage they share, when each is last read, what training
-saves.
+"""What a template keeps in memory: tensors by the storage they share, how long each is held, what training saves.
 
 Everything is known of a template before it is known where it stands, so forty copies are looked at once.
 Figures are bytes of the program's own graph, operation by operation: fused kernels keep less.
@@ -7,12 +6,13 @@ Figures are bytes of the program's own graph, operation by operation: fused kern
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from archc.analysis.setting import Setting
-from archc.ir.dataflow import Same, Turn, steps, values
-from archc.ir.graph import Apply, Template, WeightEntry
+from archc.ir.dataflow import Same, Step, Turn, reads, steps_and_names, values
+from archc.ir.graph import Apply, Assign, Call, Template, Value, WeightEntry
 from archc.records import dataclass
 
 
@@ -36,13 +36,15 @@ class Event:
 class Plan:
     """A template's storages: numbers below `inputs` are its inputs'; `bytes` of each, what results lie in.
 
-    `saved` are the storages that training keeps and that the caller can see, `inside` the bytes of the
-    others. `needs` says of each result whether it needs a gradient.
+    `ends` are for each event the storages that nothing holds after it. `saved` are the storages that training keeps
+    and that the caller can see, `inside` the bytes of the others. `needs` says of each result whether it needs a
+    gradient.
     """
 
     inputs: int
     bytes: tuple[int, ...]
     events: tuple[Event, ...]
+    ends: tuple[tuple[int, ...], ...]
     results: tuple[int, ...]
     saved: frozenset[int]
     inside: int
@@ -63,6 +65,62 @@ class Facts:
     owns: bool
     saved: tuple[tuple[str, str], ...]
     notes: tuple[tuple[int, str], ...]
+
+
+class Scope:
+    """The variables of a template's method, as the module is written, and until which event each holds its storage.
+
+    What the author names, what is read more than once and each of several results is a variable; anything else is an
+    expression within its reader. A variable holds its tensor until its name is given to another one, or else until
+    the method returns.
+    """
+
+    def __init__(self, template: Template, flow: Sequence[Step | Assign]) -> None:
+        self._named = {s.value.uid for s in flow if isinstance(s, Assign) and isinstance(s.value, Value)}
+        self._uses = Counter(value.uid for s in flow if not isinstance(s, Assign) for value in reads(s))
+        self._uses.update(value.uid for value in template.outputs)
+        self._variables = {value.uid for value in template.inputs}
+        self._holds: dict[str | int, int] = {}  # the storage, by the author's name or the number of the value
+        self._until: dict[int, int] = {}
+
+    def _bind(self, value: Value, name: str | int, place: int, event: int) -> None:
+        self._variables.add(value.uid)
+        before = self._holds.get(name, place)
+        if before != place:
+            self._until[before] = event
+        self._holds[name] = place
+
+    def name(self, assign: Assign, storage: dict[int, int], event: int) -> None:
+        """The author's name; no new variable where the tensor is in one already."""
+        value = assign.value
+        if isinstance(value, Value) and value.uid not in self._variables:
+            self._bind(value, assign.name, storage[value.uid], event)
+
+    def same(self, step: Same) -> None:
+        if step.source.uid in self._variables:
+            self._variables.add(step.target.uid)
+
+    def results(self, step: Apply | Call | Turn, storage: dict[int, int], event: int) -> None:
+        """What a step makes. A loop's variables get their next tensors at the end of each turn."""
+        if isinstance(step, Turn):
+            for value, name in zip(step.call.outputs, step.loop.names, strict=False):
+                self._bind(value, name, storage[value.uid], event)
+            return
+        for value in step.outputs:
+            if value.uid not in self._named and self._uses[value.uid] > (len(step.outputs) == 1):
+                self._bind(value, value.uid, storage[value.uid], event)
+
+    def ends(self, events: Sequence[Event], kept: set[int]) -> tuple[tuple[int, ...], ...]:
+        """For each event the storages that neither a variable nor a later event holds after it, `kept` left out."""
+        last: dict[int, int] = {}
+        for number, event in enumerate(events):
+            last |= dict.fromkeys((*event.reads, *event.makes), number)
+        for place, number in self._until.items():
+            last[place] = max(last.get(place, 0), number)
+        found: list[list[int]] = [[] for _ in events]
+        for place in last.keys() - kept - set(self._holds.values()):
+            found[last[place]].append(place)
+        return tuple(map(tuple, found))
 
 
 class Memory:
@@ -95,21 +153,27 @@ class Memory:
         events: list[Event] = []
         inside = 0
         saved: set[int] = set()
-        for step in steps(template.body, setting.decider(template)):
+        flow = list(steps_and_names(template.body, setting.decider(template)))
+        scope = Scope(template, flow)
+        for step in flow:
+            if isinstance(step, Assign):
+                scope.name(step, storage, len(events) - 1)
+                continue
             if isinstance(step, Same):
+                scope.same(step)
                 storage[step.target.uid] = storage[step.source.uid]
                 wanted[step.target.uid] = wanted[step.source.uid]
                 continue
             call = step.call if isinstance(step, Turn) else step
-            reads = tuple(storage[value.uid] for value in values(call.inputs))
+            read = tuple(storage[value.uid] for value in values(call.inputs))
             first = len(sizes)
             if isinstance(call, Apply):
                 owns = call.entry in learned
-                event = self._operation(call, reads, storage, sizes, wanted, owns, training)
+                event = self._operation(call, read, storage, sizes, wanted, owns, training)
             else:
                 asked = tuple(wanted[value.uid] for value in values(call.inputs))
                 plan = self.plan(call.template, asked, training)
-                places: dict[int, int] = dict(enumerate(reads))
+                places: dict[int, int] = dict(enumerate(read))
                 for value, place, need in zip(call.outputs, plan.results, plan.needs, strict=True):
                     if place not in places:
                         places[place] = len(sizes)
@@ -117,7 +181,8 @@ class Memory:
                     storage[value.uid] = places[place]
                     wanted[value.uid] = need
                 escaped = frozenset([places[place] for place in plan.saved])
-                event = Event(reads, tuple(range(first, len(sizes))), escaped, plan.inside, 0, call.template)
+                event = Event(read, tuple(range(first, len(sizes))), escaped, plan.inside, 0, call.template)
+            scope.results(step, storage, len(events))
             events.append(event)
             saved |= event.saves
             inside += event.noted
@@ -125,7 +190,8 @@ class Memory:
         visible = frozenset(s for s in saved if s < len(template.inputs) or s in results)
         inside += sum(sizes[s] for s in saved - visible)
         grads = tuple(wanted[value.uid] for value in template.outputs)
-        return Plan(len(template.inputs), tuple(sizes), tuple(events), results, visible, inside, grads)
+        ends = scope.ends(events, {*results, *range(len(template.inputs))})
+        return Plan(len(template.inputs), tuple(sizes), tuple(events), ends, results, visible, inside, grads)
 
     def _operation(
         self,
@@ -182,7 +248,9 @@ class Memory:
     def peak(self, template: Template) -> tuple[int, int]:
         """(highest, final) bytes above what is held when the template begins.
 
-        Its inputs are held by the caller until it ends, as the arguments of a Python function are.
+        Its inputs are held by the caller until it ends, as the arguments of a Python function are. An estimate of what
+        the written module holds: copies in another layout, and what one operation composes of several, are not known
+        here.
         """
         known = self._peaks.get(id(template))
         if known is None:
@@ -190,20 +258,17 @@ class Memory:
         return known
 
     def _run(self, plan: Plan) -> tuple[int, int]:
-        last: dict[int, int] = {}
-        for number, event in enumerate(plan.events):
-            last |= dict.fromkeys((*event.reads, *event.makes), number)
-        kept = {*plan.results, *range(plan.inputs)}
         now = high = 0
-        for number, event in enumerate(plan.events):
+        for event, ends in zip(plan.events, plan.ends, strict=True):
             if event.callee is None:
                 final = sum(plan.bytes[s] for s in event.makes)
                 above = final + event.beside
             else:
                 above, final = self.peak(event.callee)
             high, now = max(high, now + above), now + final
-            now -= sum(plan.bytes[s] for s in {*event.reads, *event.makes} - kept if last[s] == number)
-        return high, now
+            now -= sum(plan.bytes[s] for s in ends)
+        # Variables that live until the method returns end with it.
+        return high, sum(plan.bytes[s] for s in set(plan.results) if s >= plan.inputs)
 
 
 def _any(wanted: dict[int, bool], apply: Apply, name: str) -> bool:

@@ -111,7 +111,7 @@ def _intensity(value: float | None) -> str:
 
 # ---- text
 
-_HEADS = ("name", "", "out", "params", "MACs", "%", "FLOPs", "kept MB", "peak MB", "FLOP/B", "sees")
+_HEADS = ("name", "", "out", "params", "MACs", "%", "FLOPs", "kept MB", "~peak MB", "FLOP/B", "sees")
 
 
 def _cells(line: Line, indent: str = "  ") -> list[str]:
@@ -164,8 +164,8 @@ def _summary(cost: Cost, times: dict[str, float]) -> list[str]:
     return [
         f"MACs {scaled(f.macs)}   FLOPs {scaled(f.flops)} (2 x MACs + {scaled(f.others)} others)   "
         f"params {f.params:,}   buffers {f.buffers:,}   weights {scaled(cost.weight_bytes, 'B')}",
-        f"activations: {scaled(f.peak_bytes, 'B')} at most at once in inference, "
-        f"{scaled(f.kept_bytes, 'B')} kept in training",
+        f"activations: {scaled(f.kept_bytes, 'B')} kept in training, "
+        f"about {scaled(f.peak_bytes, 'B')} at most at once in inference",
         f"moved {scaled(f.moved_bytes, 'B')}, {_intensity(f.intensity) or '0'} FLOPs for each byte",
         f"other conventions: {', '.join(counts)}",
         *(
@@ -184,10 +184,11 @@ def notes(cost: Cost) -> list[str]:
         f"FLOPs besides multiply-adds: {weights}.",
         "Rows give one copy, % all copies. kept: what autograd saves where the inputs need no gradient, each "
         "tensor once: operands and results that a backward pass reads, statistics of norms, masks, places, "
-        "and what regions and paths gather; weights left out. peak: tensors of the graph alive at once in "
-        "inference, inputs included, each freed after its last use, arguments when their call returns; with "
-        "them what an operation makes beside its result; views cost nothing. A module may differ, where "
-        "a name or a copy in another layout lives longer or shorter. moved: every operation reads its "
+        "and what regions and paths gather; weights left out. ~peak: an estimate of what is alive at once in "
+        "inference, inputs included: arguments are held until their call returns, variables until their name is "
+        "given away or their method returns, other tensors until their last use; with them what an operation makes "
+        "beside its result; views cost nothing. Copies in another layout and steps within one operation are not "
+        "in it: a module may hold less or much more. moved: every operation reads its "
         "operands and weights and writes its result once. sees: positions of the first input along each "
         "axis, edges not cut off, `<=` where only a bound is known.",
         "The roofline is a bound from data-sheet rates, not a prediction.",
@@ -215,7 +216,7 @@ def as_dict(cost: Cost, per: str = "op", devices: Sequence[str] = tuple(DEVICES)
         "flops": f.flops,
         "other_flops": f.others,
         "reported": cost.reported,
-        "activation_bytes": {"inference_peak": f.peak_bytes, "training": f.kept_bytes},
+        "activation_bytes": {"inference_peak_estimate": f.peak_bytes, "training": f.kept_bytes},
         "bytes_moved": f.moved_bytes,
         "intensity": f.intensity,
         "conventions": {name: cost.under(convention) for name, convention in CONVENTIONS.items()},
@@ -240,7 +241,7 @@ def _row_dict(row: Row, level: int) -> dict[str, Any]:
         "macs": f.macs,
         "flops": f.flops,
         "other_flops": f.others,
-        "activation_bytes": {"inference_peak": f.peak_bytes, "training": f.kept_bytes},
+        "activation_bytes": {"inference_peak_estimate": f.peak_bytes, "training": f.kept_bytes},
         "bytes_moved": f.moved_bytes,
         "intensity": f.intensity,
         "receptive_field": _receptive_dict(row),
@@ -257,7 +258,7 @@ def _receptive_dict(row: Row) -> dict[str, dict[str, int | str]]:
 
 _COLUMNS = (
     "path", "kind", "what", "count", "runs", "out", "params", "buffers", "macs", "flops", "kept_bytes",
-    "peak_bytes", "bytes_moved", "intensity", "receptive_field",
+    "peak_bytes_estimate", "bytes_moved", "intensity", "receptive_field",
 )  # fmt: skip
 
 

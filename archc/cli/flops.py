@@ -110,7 +110,7 @@ def _totals(spec: driver.Spec, sizes: Sequence[str], batch: int | None, how: dic
             how["convention"] if how["convention"] != "exact" else "MACs",
             "FLOPs",
             "weights MB",
-            "peak MB",
+            "~peak MB",
             "at",
         ]
     ]

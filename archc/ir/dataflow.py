@@ -52,9 +52,16 @@ Step = Apply | Call | Turn | Same
 
 def steps(body: Sequence[Statement | Step], holds: Callable[[Branch], bool]) -> Iterator[Step]:
     """What runs, in order; `holds` decides the branches that the sizes of the inputs decide."""
+    return (step for step in steps_and_names(body, holds) if not isinstance(step, Assign))
+
+
+def steps_and_names(
+    body: Sequence[Statement | Step], holds: Callable[[Branch], bool]
+) -> Iterator[Step | Assign]:
+    """`steps`, and between them the names that the author gives."""
     for statement in body:
         match statement:
-            case Apply() | Call() | Turn() | Same():
+            case Apply() | Call() | Turn() | Same() | Assign():
                 yield statement
             case Relabel(source, target):
                 yield Same(source, target)
@@ -63,13 +70,11 @@ def steps(body: Sequence[Statement | Step], holds: Callable[[Branch], bool]) -> 
                     yield Turn(call, statement, number)
             case Branch(taken=taken, then=then, otherwise=otherwise, merges=merges):
                 chosen = holds(statement) if taken is None else taken
-                yield from steps((then if chosen else otherwise) or (), holds)
+                yield from steps_and_names((then if chosen else otherwise) or (), holds)
                 for merge in merges:
                     source = merge.then if chosen else merge.otherwise
                     if source is not None:
                         yield Same(source, merge.result)
-            case Assign():
-                pass
 
 
 def reads(step: Step) -> tuple[Value, ...]:

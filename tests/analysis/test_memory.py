@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from by_hand import Builder, tensor
+from by_hand import SPAN, Builder, tensor
 from test_cost import ADD, AT, conv, count, net
 
 from archc.analysis.memory import Memory
 from archc.analysis.setting import Setting
-from archc.ir.graph import Relabel
+from archc.ir.graph import Assign, Relabel
 from archc.ir.sym import const
 from archc.ops.arithmetic import OPERATORS
 from archc.ops.dropout import Dropout, StopGradient
@@ -60,6 +60,54 @@ def test_a_call_holds_what_it_is_given():
     # The call is over: `x` is free again.
     z = outer.apply(Gelu(), outer.apply(Gelu(), y))
     assert figures(outer, z).peak_bytes == 4 * BYTES
+
+
+def named(builder: Builder, name: str, value):
+    builder.body.append(Assign(name, value, SPAN))
+    return value
+
+
+def test_a_variable_holds_its_tensor_until_its_name_is_given_away():
+    b = Builder("given_away", MAP)
+    x = named(b, "x", b.apply(Gelu(), b.inputs[0]))
+    x = named(b, "x", b.apply(Gelu(), b.apply(Gelu(), x)))
+    # The input, what x held, an expression that is not needed after the next one, what x holds now.
+    assert figures(b, x).peak_bytes == 4 * BYTES
+    # The input, x and two expressions at a time.
+    assert figures(b, b.apply(Gelu(), b.apply(Gelu(), x))).peak_bytes == 4 * BYTES
+
+
+def test_a_variable_holds_its_tensor_until_the_method_returns():
+    b = Builder("held", MAP)
+    x = named(b, "x", b.apply(Gelu(), b.inputs[0]))
+    y = named(b, "y", b.apply(Gelu(), x))
+    # The input, x, y and two expressions at a time.
+    assert figures(b, b.apply(Gelu(), b.apply(Gelu(), y))).peak_bytes == 5 * BYTES
+
+
+def test_variables_end_with_their_call():
+    inner = Builder("inner", MAP)
+    x = named(inner, "x", inner.apply(Gelu(), inner.inputs[0]))
+    y = named(inner, "y", inner.apply(Gelu(), x))
+    outer = Builder("outer", MAP)
+    y = outer.call(inner.template(y), outer.inputs[0])
+    # The input, x and y; then the input, y and one more.
+    assert figures(outer, outer.apply(Gelu(), y)).peak_bytes == 3 * BYTES
+
+
+def test_what_is_read_twice_is_a_variable():
+    b = Builder("twice", MAP)
+    x = b.apply(Gelu(), b.inputs[0])
+    y = b.apply(ADD(), x, x)
+    assert figures(b, b.apply(Gelu(), y)).peak_bytes == 4 * BYTES
+
+
+def test_another_name_for_a_variable_holds_nothing_more():
+    b = Builder("alias", MAP)
+    x = named(b, "x", b.apply(Gelu(), b.inputs[0]))
+    named(b, "y", x)
+    x = named(b, "x", b.apply(Gelu(), x))
+    assert figures(b, b.apply(Gelu(), b.apply(Gelu(), x))).peak_bytes == 4 * BYTES
 
 
 def test_statistics_and_places_are_held_beside_the_result():

@@ -24,8 +24,12 @@ from archc.ops.table import ALL
 
 # ---- whole networks
 
-# Here the names of the module end as early as the values of the graph, and no layout changes.
-SAME_PEAK = ("van_b0", "dasiamrpn_vot", "convnext_t")
+# How far the estimate of the peak is off where it is not within 1 %, as the README states it: for copies in another
+# layout, variables that break a long line, operations of several calls.
+PEAK_WITHIN = {
+    "swin_t": 0.02, "ccnet_cca_r2": 0.08, "ccnet_rcca_head": 0.08, "deit_s": 0.08, "poolformer_s12": 0.08,
+    "maxvit_tiny": 0.15, "mamba_attention": 0.15, "conv_attention": 0.4,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -35,11 +39,12 @@ def test_what_training_keeps(name: str) -> None:
     assert count(one.program, one.sizes).figures.kept_bytes == pytest.approx(seen, rel=0.01)
 
 
-@pytest.mark.parametrize("name", SAME_PEAK)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_what_inference_holds(name: str) -> None:
     one = built(name)
     seen = peak_bytes(lambda: one.net.eval()(*one.given), one.given, weights(one.net))
-    assert count(one.program, one.sizes).figures.peak_bytes == pytest.approx(seen, rel=0.01)
+    within = PEAK_WITHIN.get(name, 0.01)
+    assert count(one.program, one.sizes).figures.peak_bytes == pytest.approx(seen, rel=within)
 
 
 # ---- single operations
