@@ -19,7 +19,8 @@ from archc.locate import Spec, load_spec, only
 from archc.polynomials import SizeError
 from archc.records import dataclass
 from archc.sizing import choose, left_to_little, parse_sizes, refusal, shown_sizes
-from archc.weights.rules import compile_rules
+from archc.weights.keys import state_dict
+from archc.weights.rules import check_targets, compile_rules
 
 __all__ = [
     "Checked",
@@ -116,7 +117,7 @@ def check(program: Program) -> Checked:
         cost = None
     findings = [*left_to_little(contract), *check_claims(program, contract, cost)]
     try:
-        compile_rules(program.rules)
+        findings += check_targets(compile_rules(program.rules), state_dict(program))
     except ArchError as error:
         findings += error.diagnostics
     errors = [d for d in findings if d.severity == "error"]

@@ -164,9 +164,7 @@ def _named(content: Mapping[Any, Any], path: Path) -> dict[str, Any]:
         raise fail("E0612", f"`{path.name}` holds more than {MOST_TENSORS:,} entries")
     for key, tensor in content.items():
         if not isinstance(key, str) or len(key) > LONGEST_KEY:
-            raise fail(
-                "E0612", f"`{path.name}` has an entry whose name is not a short text: {str(key)[:60]!r}"
-            )
+            raise fail("E0612", f"`{path.name}` has an entry whose name is not a short text: {str(key)[:60]!r}")
         if not isinstance(tensor, torch.Tensor):
             known = ", ".join(f"`{name}`" for name in WRAPPERS)
             raise fail(
@@ -185,9 +183,7 @@ def _named(content: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     if sum(storages.values()) > path.stat().st_size:
         raise fail("E0612", f"the tensors of `{path.name}` claim more numbers than the file holds")
     parallel = all(key.startswith(PARALLEL) for key in content)
-    return {
-        key.removeprefix(PARALLEL) if parallel else key: tensor.detach() for key, tensor in content.items()
-    }
+    return {key.removeprefix(PARALLEL) if parallel else key: tensor.detach() for key, tensor in content.items()}
 
 
 def _kind(value: Any) -> str:

@@ -23,9 +23,7 @@ def leftovers(
         counts.append(f"{_count(len(empty), 'weight', 'weights')} got nothing")
     notes = [f"no place: {_listed(unplaced)}"] if unplaced else []
     notes += [f"got nothing: {_listed(empty)}"] if empty else []
-    return Diagnostic(
-        "E0601", ", ".join(counts), span, notes=tuple(notes), helps=tuple(_suggestions(unplaced, empty))
-    )
+    return Diagnostic("E0601", ", ".join(counts), span, notes=tuple(notes), helps=tuple(_suggestions(unplaced, empty)))
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -58,9 +58,7 @@ class Pattern:
     @property
     def names(self) -> frozenset[str]:
         """The numbers it names or reads."""
-        return frozenset(
-            name for part in self.parts if isinstance(part, Number) for name in variables(part.sym)
-        )
+        return frozenset(name for part in self.parts if isinstance(part, Number) for name in variables(part.sym))
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,7 @@ def source_pattern(text: str) -> Pattern:
     pattern = _pattern(text)
     for part in pattern.parts:
         if isinstance(part, Number) and not isinstance(part.sym, Var):
-            raise PatternError(
-                f"on the left of `->` braces hold one name, and `{text}` has arithmetic in them"
-            )
+            raise PatternError(f"on the left of `->` braces hold one name, and `{text}` has arithmetic in them")
     for left, right in zip(pattern.parts, pattern.parts[1:], strict=False):
         if type(left) is type(right):
             raise PatternError(f"`{text}`: two stars or two numbers in a row have no boundary between them")
@@ -195,6 +191,20 @@ def match(pattern: Pattern, key: str) -> Match | None:
         return found
 
     return go(0, 0, (), {})
+
+
+def could_be(pattern: Pattern, key: str) -> bool:
+    """Whether some match of a source gives `key` for this target, for all that the target shows."""
+    texts = []
+    for part in pattern.parts:
+        match part:
+            case str(literal):
+                texts.append(re.escape(literal))
+            case Star(crosses):
+                texts.append(".*" if crosses else "[^.]*")
+            case Number():
+                texts.append("[0-9]+")
+    return re.fullmatch("".join(texts), key) is not None
 
 
 def fill(pattern: Pattern, found: Match) -> str:

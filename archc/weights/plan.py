@@ -163,9 +163,7 @@ def _collision(target: str, first: str, second: str, span: Span | None) -> Diagn
     )
 
 
-def _check_shape(
-    target: str, landing: _Landing, shapes: Mapping[str, Shape], wanted: Shape, span: Span | None
-) -> None:
+def _check_shape(target: str, landing: _Landing, shapes: Mapping[str, Shape], wanted: Shape, span: Span | None) -> None:
     """Raises ArchError E0601 where a part is missing, E0603 where the result has another shape."""
     rule, keys = landing.rule, landing.ordered()
     place = rule.span if rule else span
@@ -207,9 +205,7 @@ def _both_single(a: Shape, b: Shape) -> bool:
 def _shape_help(found: Shape, wanted: Shape) -> tuple[str, ...]:
     if math.prod(found) != math.prod(wanted):
         return ()
-    return (
-        f"they hold equally many numbers: `|> reshape({', '.join(map(str, wanted))})` may be what is missing",
-    )
+    return (f"they hold equally many numbers: `|> reshape({', '.join(map(str, wanted))})` may be what is missing",)
 
 
 def _unused(rules: Sequence[CompiledRule], used: set[int]) -> list[Diagnostic]:

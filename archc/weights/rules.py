@@ -7,13 +7,13 @@ mean together says `archc.weights.plan`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from archc.diagnostics import ArchError, Diagnostic
+from archc.diagnostics import ArchError, Diagnostic, did_you_mean
 from archc.records import dataclass
 from archc.source import Span
 from archc.syntax import tree
-from archc.weights.patterns import Pattern, PatternError, source_pattern, target_pattern
+from archc.weights.patterns import Pattern, PatternError, could_be, source_pattern, target_pattern
 from archc.weights.transforms import JOINS, Step, TransformError, step_of
 
 
@@ -44,6 +44,22 @@ def compile_rules(rules: Sequence[tree.Rule]) -> tuple[CompiledRule, ...]:
     if diagnostics:
         raise ArchError(diagnostics)
     return tuple(compiled)
+
+
+def check_targets(rules: Sequence[CompiledRule], keys: Collection[str]) -> list[Diagnostic]:
+    """The warning E0606 for each rule whose target is none of the state-dict keys, whatever its source matches.
+
+    A warning, since a model states its rules for all its variants, and some may lack a part.
+    """
+    found = []
+    for rule in rules:
+        if rule.target is None or any(could_be(rule.target, key) for key in keys):
+            continue
+        found.append(Diagnostic(
+            "E0606", f"the model has no weight `{rule.target.text}`", rule.span, "no key is like the target",
+            helps=did_you_mean(rule.target.text, keys), severity="warning",
+        ))  # fmt: skip
+    return found
 
 
 def _compiled(rule: tree.Rule) -> CompiledRule:
