@@ -177,17 +177,21 @@ ELEMENTS = {"float": "real numbers", "int": "whole numbers", "bool": "truth valu
 
 
 def fit(
-    p: tree.Parameter, value: Value, owner: str, span: Span, session: Session, at: Span | None = None
+    p: tree.Parameter, value: Value, owner: str, span: Span, session: Session, bound: Bound | None = None
 ) -> dict[str, str]:
     """Caller's axis names to the signature's. Raises ArchError E0306 (axes at other places), E0307 (rank), E0305 (dtype).
 
-    `span` is the call, `at` the argument if it is known.
+    `span` is the call, `bound` all that it gives, if that is known.
     """
     decl, type = p.type, value.type
     assert isinstance(decl, tree.TensorDecl)
     if decl.dtype != type.dtype:
         told = f"`{p.name}` of `{owner}` takes {ELEMENTS[decl.dtype]}, and this is {type}, of {ELEMENTS[type.dtype]}"
-        raise fail("E0305", told, at or span, helps=_of_elements(decl.dtype, value), related=_sources(p, value, span))
+        others = [q for q in bound.defaulted if isinstance(q.type, tree.TensorDecl)] if bound is not None else []
+        meant = [q.name for q in others if isinstance(q.type, tree.TensorDecl) and q.type.dtype == type.dtype]
+        instead = tuple(f"`{name}=` of `{owner}` takes {ELEMENTS[type.dtype]}" for name in meant[:1])
+        at = bound.spans.get(p.name, span) if bound is not None else span
+        raise fail("E0305", told, at, related=_sources(p, value, span), helps=(*_of_elements(decl.dtype, value), *instead))
     named = [a for a in decl.axes if isinstance(a, tree.AxisDecl)]
     if len(named) != len(decl.axes):
         for a in named:
@@ -218,7 +222,7 @@ def _sources(p: tree.Parameter, value: Value, span: Span) -> tuple[Label, ...]:
         if apart and not in_library(here.source)
         else ()
     )
-    return (*(() if in_library(p.span.source) else (Label(p.span, "takes these axes"),)), *made)
+    return (*(() if in_library(p.span.source) else (Label(p.span, f"takes {p.type.span.text}"),)), *made)
 
 
 def _of_elements(wanted: str, value: Value) -> tuple[str, ...]:

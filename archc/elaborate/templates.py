@@ -177,7 +177,7 @@ def template_for(
     for p in ref.tree.parameters:
         value = bound.values.get(p.name)
         if isinstance(p.type, tree.TensorDecl) and isinstance(value, Value):
-            names = fit(p, value, ref.tree.name, span, session, bound.spans.get(p.name))
+            names = fit(p, value, ref.tree.name, span, session, bound)
             inputs.append((p, value, value.type.renamed(names), names))
     # Sizes first, then the numbers, as a careful engineer orders a constructor.
     retyped: dict[str, TensorType] = {}
