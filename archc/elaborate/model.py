@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import field, replace
@@ -130,8 +131,9 @@ class Model:
         if len(parts) != len(statement.targets):
             raise fail("E0208", f"{len(statement.targets)} names for {len(parts) or 1} results", statement.span)
         if statement.when not in (None, "training"):
-            start = statement.span.start + statement.span.text.index(f"when {statement.when}")
-            at = Span(statement.span.source, start, start + len(f"when {statement.when}"))
+            found = re.search(rf"\bwhen\s+{statement.when}\b", statement.span.text)
+            start, end = found.span() if found is not None else (0, len(statement.span.text))
+            at = Span(statement.span.source, statement.span.start + start, statement.span.start + end)
             raise fail("E0213", f"an output exists always or `when training`, not `when {statement.when}`", at)
         for name, part in zip(statement.targets, parts, strict=True):
             tensors = tensors_in(part)

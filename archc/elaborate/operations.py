@@ -45,7 +45,7 @@ def op_error(
     at = next((a.span for a in args or () if a.keyword == error.argument), span) if error.argument else span
     said = f"{error.message} {error.label}"
     notes = tuple(f"the operand is {type}" for type in types if str(type) not in said)
-    texts = {a.keyword: a.axis for a in args or () if a.keyword is not None and a.axis is not None}
+    texts = {a.keyword: a.axis for a in args or () if a.keyword and a.axis and isinstance(a.value, Value)}
     helps = (with_texts(error.help, texts),) if error.help else ()
     return ArchError([Diagnostic(error.code, error.message, at, error.label, notes=notes, helps=helps)])
 
