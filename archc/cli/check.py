@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import isfile
 from typing import Any
 
 import click
@@ -63,12 +64,28 @@ def check_file(named: str) -> tuple[driver.Spec | None, list[Checked], list[Diag
             break
         try:
             sound.append(driver.check(driver.build(spec, name)))
-            findings += sound[-1].warnings
+            findings += [*sound[-1].warnings, *_missing_answers(sound[-1].program)]
         except ArchError as error:
             findings += error.diagnostics
     if len(sound) == len(spec.variants):  # what is idle may be what a mistake left out
         findings += driver.remarks(spec)
     return spec, sound, findings
+
+
+def _missing_answers(program: Program) -> list[Diagnostic]:
+    """E0623 for recorded answers that are not there: then nothing holds the network to them."""
+    from archc.reference.answers import locate
+
+    found: list[Diagnostic] = []
+    for matches in program.matches:
+        try:
+            there = matches.span.source.path is None or isfile(locate(matches))
+        except ArchError as error:
+            found += error.diagnostics
+            continue
+        if not there:
+            found.append(Diagnostic("E0623", f"there is no file `{matches.path}`", matches.span, "recorded answers"))
+    return found
 
 
 def _lines(spec: driver.Spec, sound: list[Checked]) -> list[str]:
