@@ -2,8 +2,8 @@
 
     python benchmarks/repeats.py [PAIRS]
 
-The limit is a ratio of 1.5 for each command; compiling still misses it. What must not grow is counted in
-tests/test_distinct_blocks.py.
+The limit is a ratio of 1.5 for each command: counting is on its edge, compiling still misses it. What must not grow
+is counted in tests/test_distinct_blocks.py.
 """
 
 from __future__ import annotations
