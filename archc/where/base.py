@@ -273,6 +273,8 @@ def chosen(on: Any, names: Sequence[str], region: str) -> tuple[str, ...]:
 
 def numbers(value: Scalar, count: int, what: str, least: int = 1, fixed: bool = True) -> tuple[Scalar, ...]:
     """One number for each axis, checked. Raises OpError."""
+    if not isinstance(value, Scalar):
+        raise OpError(f"`{what}` must be known at compile time: a number, or one for each axis", "E0213", argument=what)
     result = per_axis(value, count)
     for number in result:
         if isinstance(number.value, Size) and number.value.constant is None:
