@@ -17,7 +17,7 @@ REFERENCE = Path(__file__).parent.parent.parent / "grammar" / "README.md"
 OF_EACH_KIND = 85
 TYPOS = 600
 # Of all mutants: those whose contract is not proved. Of typos that are mistakes: those with the right suggestion.
-MOST_UNPROVED = 0.01
+MOST_UNPROVED = 0.03  # of one kind; of all kinds together 1 % (RECORD.md)
 LEAST_SUGGESTED = 0.93
 
 
