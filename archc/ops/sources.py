@@ -84,7 +84,7 @@ class Full(Layout):
         "x: [B, C=4, H, W] -> x + full(0.5, H=x.H, C=4)",
         "x: [B, N] -> where(full(true, like=x), x, 0.0)",
         "x: [B, C=4] -> full(2.0, like=x)",
-        "x: [B, C=4] -> full(3, C=4)",
+        "x: [B, C=4] -> x + full(3, C=4)",
     )
     value: Any = arg("any")
     sizes: Any = arg("sizes")

@@ -256,7 +256,7 @@ class Difference(Region):
 
     def _own(self, code: Code, k: Operand, at: Places) -> str | None:
         """Where tap and query are one position, in the form of whole axes: the diagonal. Else None."""
-        if not isinstance(self.left, Span) or len(self.others) > 1 or not isinstance(self.others[0], Self):
+        if not isinstance(self.left, Span) or [type(other) for other in self.others] != [Self]:
             return None
         k = bound(code, k, "k")
         return code.let(f"torch.eye({self.left.count(code, k, at)}, dtype=torch.bool, device={k}.device)", "own")
