@@ -13,6 +13,7 @@ from archc.elaborate.values import ComponentRef
 from archc.records import dataclass
 from archc.resources import folder
 from archc.source import Source
+from archc.syntax.tree import Matches
 
 STDIN = "-"
 
@@ -129,3 +130,21 @@ def _there(path: Path) -> bool:
 
 def _stdin() -> Source:
     return decode(sys.stdin.buffer.read(LARGEST_FILE + 1), "<stdin>")
+
+
+def answers_file(matches: Matches) -> Path:
+    """The file that `matches` names, below the folder of the spec. Raises ArchError E0623 for other paths."""
+    home = matches.span.source.path
+    relative = Path(matches.path)
+    if home is None or relative.is_absolute() or ".." in relative.parts:
+        raise fail(
+            "E0623",
+            f"`{matches.path}` does not lie beside the spec",
+            matches.span,
+            helps=('write a path below the folder of the spec: `matches "answers/x.json"`',),
+        )
+    folder = home.parent.resolve()
+    found = (folder / relative).resolve()
+    if not found.is_relative_to(folder):
+        raise fail("E0623", f"`{matches.path}` leads out of the folder of the spec", matches.span)
+    return found

@@ -14,8 +14,9 @@ from archc.backend.python import identifier
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError
 from archc.ir.program import Program
+from archc.locate import answers_file
 from archc.records import dataclass
-from archc.reference.answers import Agreement, check_answers, locate
+from archc.reference.answers import Agreement, check_answers
 from archc.trials import Broken, Sizes, Trial, as_model, loaded, make, named_outputs, random_inputs, trial
 from archc.weights.keys import state_dict
 
@@ -98,7 +99,7 @@ def verify(
             if answers and dtype == "float64":
                 for one in program.matches:
                     model = as_model(make(module, program, dtype), program)
-                    agreements += check_answers(program, model, locate(one))
+                    agreements += check_answers(program, model, answers_file(one))
     except Broken as error:
         trials = (Trial("module", {}, failure=str(error)),)
     return Report(

@@ -16,7 +16,7 @@ from archc.cli.terminal import complain, say, unique
 from archc.diagnostics import MOST_FINDINGS, ArchError, Diagnostic
 from archc.driver import Checked
 from archc.ir.program import Program
-from archc.locate import examples
+from archc.locate import answers_file, examples
 from archc.report import to_json
 from archc.sizing import shown_sizes
 from archc.version import __version__
@@ -74,12 +74,10 @@ def check_file(named: str) -> tuple[driver.Spec | None, list[Checked], list[Diag
 
 def _missing_answers(program: Program) -> list[Diagnostic]:
     """E0623 for recorded answers that are not there: then nothing holds the network to them."""
-    from archc.reference.answers import locate
-
     found: list[Diagnostic] = []
     for matches in program.matches:
         try:
-            there = matches.span.source.path is None or isfile(locate(matches))
+            there = matches.span.source.path is None or isfile(answers_file(matches))
         except ArchError as error:
             found += error.diagnostics
             continue

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
-from archc.diagnostics import Diagnostic, in_order
+from archc.diagnostics import MOST_FINDINGS, Diagnostic, in_order
 from archc.elaborate.habits import call_helps, name_helps
 from archc.elaborate.loader import Library
 from archc.elaborate.reading import all_assigned, names_in, nodes_in, parts
@@ -52,7 +53,8 @@ def survey(library: Library) -> Survey:
     for file in library.files:
         for item in file.file.items:
             if isinstance(item, (tree.Component, tree.Function)):
-                unknown += _unknown(item, file)
+                # Of a text without end, so many are told as anyone is shown.
+                unknown += islice(_unknown(item, file), MOST_FINDINGS - min(len(unknown), MOST_FINDINGS))
                 idle += _idle_parameters(item, item.parameters, item.name)
             if isinstance(item, tree.Component):
                 unread += _unread(item)

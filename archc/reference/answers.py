@@ -26,7 +26,6 @@ from archc.ir.program import Input, Program
 from archc.records import dataclass
 from archc.reference.seeded import input_values, tensor_values
 from archc.source import Span
-from archc.syntax.tree import Matches
 from archc.weights.keys import state_dict
 from archc.weights.plan import COUNTER, Plan, fill_weights, plan
 
@@ -90,24 +89,6 @@ class Agreement:
 
 
 # ---- reading
-
-
-def locate(matches: Matches) -> Path:
-    """The file that `matches` names, below the folder of the spec. Raises ArchError E0623 for other paths."""
-    home = matches.span.source.path
-    relative = Path(matches.path)
-    if home is None or relative.is_absolute() or ".." in relative.parts:
-        raise fail(
-            "E0623",
-            f"`{matches.path}` does not lie beside the spec",
-            matches.span,
-            helps=('write a path below the folder of the spec: `matches "answers/x.json"`',),
-        )
-    folder = home.parent.resolve()
-    found = (folder / relative).resolve()
-    if not found.is_relative_to(folder):
-        raise fail("E0623", f"`{matches.path}` leads out of the folder of the spec", matches.span)
-    return found
 
 
 def read_answers(path: Path, span: Span | None = None) -> Answers:

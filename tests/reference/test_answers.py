@@ -19,7 +19,8 @@ from archc.diagnostics import ArchError
 from archc.elaborate.loader import load, read
 from archc.elaborate.model import elaborate, variant
 from archc.ir.program import Program
-from archc.reference.answers import TOLERANCE, check_answers, locate, place, read_answers
+from archc.locate import answers_file
+from archc.reference.answers import TOLERANCE, check_answers, place, read_answers
 from archc.reference.interpreter import run
 from archc.reference.seeded import input_values, seeded_weights, tensor_values
 from archc.resources import folder
@@ -219,14 +220,14 @@ def matches(path: str, home: Path | None) -> Matches:
 def test_answers_lie_below_the_folder_of_the_spec(tmp_path: Path) -> None:
     home = tmp_path / "specs" / "x.arch"
     home.parent.mkdir()
-    assert locate(matches("answers/x.json", home)) == (home.parent / "answers" / "x.json").resolve()
+    assert answers_file(matches("answers/x.json", home)) == (home.parent / "answers" / "x.json").resolve()
     (home.parent / "link").symlink_to(tmp_path)
     for path in ("../x.json", "/etc/passwd", "a/../../x.json", "link/x.json"):
         with pytest.raises(ArchError) as caught:
-            locate(matches(path, home))
+            answers_file(matches(path, home))
         assert caught.value.diagnostics[0].code == "E0623"
     with pytest.raises(ArchError):
-        locate(matches("x.json", None))
+        answers_file(matches("x.json", None))
 
 
 # ---- the rule
@@ -289,7 +290,7 @@ def spec(file: str, name: str) -> Program:
 def test_every_published_tensor_has_its_place(file: str, name: str) -> None:
     built = spec(file, name)
     for named in built.matches:
-        assert place(built, read_answers(locate(named), named.span)).placements
+        assert place(built, read_answers(answers_file(named), named.span)).placements
 
 
 @pytest.mark.parametrize("name", ["van_b0", "ccnet_cca_r2"])
@@ -297,7 +298,7 @@ def test_the_interpreter_answers_as_published(name: str) -> None:
     built = spec(f"{name}.arch", name)
     (named,) = built.matches
     with torch.no_grad():
-        found = check_answers(built, lambda w, i: run(built, w, i), locate(named))
+        found = check_answers(built, lambda w, i: run(built, w, i), answers_file(named))
     assert found and all(agreement.worst < 1e-12 for agreement in found)
 
 
@@ -306,11 +307,11 @@ def test_rules_are_proved_without_torch_and_numpy() -> None:
         "import sys\n"
         "from archc.elaborate.loader import load, read\n"
         "from archc.elaborate.model import elaborate, variant\n"
-        "from archc.reference.answers import locate, place, read_answers\n"
+        "from archc.locate import answers_file\nfrom archc.reference.answers import place, read_answers\n"
         "from archc.resources import folder\n"
         "library = load(read(folder('specs') / 'van_b0.arch'))\n"
         "built = elaborate(library, variant(library, 'van_b0'))\n"
-        "assert len(place(built, read_answers(locate(built.matches[0]))).placements) > 300\n"
+        "assert len(place(built, read_answers(answers_file(built.matches[0]))).placements) > 300\n"
         "assert not {'torch', 'numpy', 'safetensors'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(archc.__file__).parents[1])
