@@ -12,11 +12,11 @@ from written import ROOT, compiled, imported
 
 from archc.backend.python import identifier
 from archc.driver import Module
+from archc.locate import answers_file
 from archc.reference.answers import (
     TOLERANCE,
     answer_weights,
     check_answers,
-    locate,
     read_answers,
 )
 from archc.trials import named_outputs
@@ -54,7 +54,7 @@ def test_a_module_answers_as_published(name: str) -> None:
     module, net = written(name)
     program = module.checked.program
     (matches,) = program.matches
-    path = locate(matches)
+    path = answers_file(matches)
     recorded = json.loads(path.read_text())
 
     # Every published tensor, and nothing else, fills every weight.
