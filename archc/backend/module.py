@@ -78,7 +78,8 @@ class _File:
         factory = self._factory()
         classes = ["\n".join(e.text) for e in self.classes.emitted]
         classes += ["\n".join(model), "\n".join(factory)]
-        parts = [*self.needs.helper_texts("\n".join(classes)), *classes]
+        namespace = f"archc_{identifier(self.program.name)}_{spec_hash(self.program)[:8]}"
+        parts = [*self.needs.kernel_texts(namespace), *self.needs.helper_texts("\n".join(classes)), *classes]
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(str(folder("codegen"))), undefined=jinja2.StrictUndefined, trim_blocks=True,
             lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
@@ -116,6 +117,8 @@ class _File:
         lines = []
         if "math." in body:
             lines.append("import math")
+        if "os." in body and self.needs.fused:
+            lines.append("import os")
         abc = [name for name in ("Callable", "Sequence") if f"{name}[" in body]
         if abc:
             lines.append(f"from collections.abc import {', '.join(abc)}")
@@ -127,6 +130,9 @@ class _File:
         lines += ["import torch", "from torch import Tensor, nn"]
         if "F." in body:
             lines.append("from torch.nn import functional as F")
+        if self.needs.fused:
+            lines.insert(lines.index("from torch import Tensor, nn") + 1, "from torch.autograd import forward_ad")
+            lines.append("from torch.utils.flop_counter import register_flop_formula")
         if "checkpoint(" in body:
             lines.append("from torch.utils.checkpoint import checkpoint")
         if "import torch" in lines and "torch." not in body.replace("torch.nn", ""):

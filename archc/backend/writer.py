@@ -17,7 +17,7 @@ from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
 from archc.backend.operand import Operand
 from archc.backend.python import Expressions, identifier, literal
-from archc.ir.graph import OUTER, Apply, Assign, Branch, Call, Merge, Relabel, Repeat, Statement, Value
+from archc.ir.graph import OUTER, Apply, Assign, Branch, Call, Fused, Merge, Relabel, Repeat, Statement, Value
 from archc.ir.sym import Const, Extent, Scalar, Sym, Var, substitute
 from archc.ir.types import Dim, TensorType
 from archc.records import dataclass
@@ -283,6 +283,8 @@ class Writer:
                     if statement.entry is not None
                     else f"self.{statement.template.name}",
                 )
+            case Fused():
+                self._fused(statement)
             case Relabel(input=source, output=target):
                 operand = self.operand(source)
                 names = dict(zip(source.type.names, target.type.names, strict=True))
@@ -312,6 +314,20 @@ class Writer:
             self._unpack(statement, results, mark)
             return
         self._keep(statement.outputs[0], replace(first, type=statement.outputs[0].type), statement.op.name)
+
+    def _fused(self, statement: Fused) -> None:
+        """A call of the operator that computes several operations at once, on maps in the order of their types."""
+        core, *_ = statement.steps
+        child = self.owner.child_text(core.entry)
+        weights = [f"{child}.{w.name}" for w in core.op.weights(*(v.type for v in core.inputs if isinstance(v, Value)))]
+        from archc.backend.kernels import order_of
+
+        order = order_of(statement)
+        texts = [self.operand(value).merged(self).to(order).text for value in statement.inputs]
+        name = self.needs.kernel(statement)
+        value = statement.outputs[0]
+        call = f"{name}({', '.join([texts[0], *weights, *texts[1:]])})"
+        self._keep(value, Operand(call, value.type, order), "x")
 
     def _unpack(self, statement: Apply, results: tuple[Operand, ...], mark: int) -> None:
         """Several results: where they are items of one variable, take it apart in one line."""
@@ -553,7 +569,7 @@ def count_uses(body: tuple[Statement, ...], outputs: tuple[Value, ...]) -> Count
                 case Apply(op=op, inputs=inputs):
                     see(inputs)
                     extents(op)
-                case Call(inputs=inputs):
+                case Call(inputs=inputs) | Fused(inputs=inputs):
                     see(inputs)
                 case Relabel(input=source):
                     see(source)

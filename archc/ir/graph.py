@@ -117,6 +117,17 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Fused:
+    """Operations that one kernel computes: `steps`, of which the first is what the kernel is built around."""
+
+    family: str
+    steps: tuple[Apply, ...]
+    inputs: tuple[Value, ...]  # what the first reads, then further maps
+    outputs: tuple[Value, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
 class Relabel:
     """The same tensor under other axis names: costs nothing, does nothing."""
 
@@ -189,7 +200,7 @@ class Branch:
     span: Span
 
 
-Statement = Apply | Call | Relabel | Assign | Repeat | Branch
+Statement = Apply | Call | Fused | Relabel | Assign | Repeat | Branch
 
 
 @dataclass(frozen=True, eq=False)

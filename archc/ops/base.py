@@ -20,6 +20,7 @@ from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:
+    from archc.fusion.cores import Core
     from archc.reference.named import Named, Run
 
 ZERO = Size.of(0)
@@ -229,6 +230,29 @@ class Op:
 
     def reference(self, run: Run, *xs: Any) -> Named | tuple[Named, ...]:
         """The meaning, in float64, as plainly as it can be said."""
+        raise NotImplementedError
+
+    # ---- kernels
+
+    def core(self, *xs: Any) -> Core | None:
+        """What a kernel may be built around it; None for nothing."""
+        return None
+
+    @property
+    def follows(self) -> bool:
+        """Whether a kernel may compute it on results that it has at hand: `tile` and `slopes` say how."""
+        return False
+
+    def sides_of(self, names: Sequence[str]) -> list[str]:
+        """All that it computes with in a kernel: the tensors `names`, and numbers in their places."""
+        return list(names)
+
+    def tile(self, *sides: str) -> str:
+        """The Triton expression, in float32."""
+        raise NotImplementedError
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        """The derivative by each tensor, as Triton expressions; `result` is what `tile` gave."""
         raise NotImplementedError
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.fusion.cores import Stencil
+from archc.ir.sym import Const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import ZERO, Check, Code, Init, Note, Op, Reach, Weight, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
@@ -94,6 +96,21 @@ class Conv(Op):
             if slide.axis == axis:
                 return slide.seen(xs[0][axis].size.constant or 0)
         return Reach(axis) if axis != self.axis else None
+
+    def core(self, x: TensorType) -> Stencil | None:
+        """A depthwise convolution of one odd square kernel over maps, whose size it keeps."""
+        given = self._slides
+        numbers = {(s.kernel, s.stride, s.dilation, s.pad) for s in given}
+        if len(numbers) != 1 or set(x.names) != {"B", self.axis, *self.on} or len(self.on) != 2:
+            return None
+        ((kernel, stride, dilation, pad),) = numbers
+        k, d, width = kernel.value, dilation.value, x[self.axis].size.constant
+        fixed = pad is not None and all(isinstance(n.sym, Const) for n in (kernel, stride, dilation, pad))
+        if not fixed or k % 2 == 0 or k == 1 or stride.value != 1 or pad.value != d * (k // 2):
+            return None
+        if not (self.groups.value == self.out.value == width):
+            return None
+        return Stencil((self.on[0], self.on[1]), k, d, bool(self.bias.value))
 
     # ---- PyTorch
 

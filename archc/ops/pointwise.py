@@ -27,6 +27,8 @@ class Pointwise(Op):
     """A function of each element. FLOPs: one per element."""
 
     real: ClassVar[bool] = True  # works on real numbers only, else also on whole ones
+    tiled: ClassVar[str] = ""  # the Triton text of `x`, and of the derivative, which may read the result `y` too
+    slope: ClassVar[str] = ""
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         (floating if self.real else numeric)(x, f"`{self.name}`")
@@ -39,6 +41,16 @@ class Pointwise(Op):
     def torch(self, code: Code, x: Operand) -> Operand:
         return replace(x, text=self.text(code, x), binding=ATOM)
 
+    @property
+    def follows(self) -> bool:
+        return bool(self.tiled)
+
+    def tile(self, *sides: str) -> str:
+        return self.tiled.format(x=sides[0])
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        return (self.slope.format(x=sides[0], y=result),)
+
     def value(self, run: Run, data: Any) -> Any:
         """The function on a tensor."""
         raise NotImplementedError
@@ -47,7 +59,9 @@ class Pointwise(Op):
         return run.named(self.value(run, x.data), x.names)
 
 
-def _row(name: str, pattern: str, meaning: Meaning, saves: str, whole: bool = False) -> type[Pointwise]:
+def _row(
+    name: str, pattern: str, meaning: Meaning, saves: str, tile: str = "", slope: str = "", whole: bool = False
+) -> type[Pointwise]:  # fmt: skip
     """The operation of one line of the table below."""
 
     def text(self: Pointwise, code: Code, x: Operand) -> str:
@@ -58,7 +72,7 @@ def _row(name: str, pattern: str, meaning: Meaning, saves: str, whole: bool = Fa
 
     body = {
         "__doc__": f"`{name}` of each element. FLOPs: one per element.", "__module__": __name__,
-        "name": name, "real": not whole, "saves": saves, "text": text, "value": value,
+        "name": name, "tiled": tile, "slope": slope, "real": not whole, "saves": saves, "text": text, "value": value,
         "examples": (f"x: [B, C=4, H, W] -> {name}({'abs(x)' if name in ('log', 'sqrt') else 'x'})",),
     }  # fmt: skip
     return dataclass(frozen=True)(type(name.title(), (Pointwise,), body))
@@ -71,16 +85,21 @@ Abs = _row("abs", "{x}.abs()", lambda torch, x: torch.where(x < 0, -x, x), "x", 
 Sign = _row("sign", "{x}.sign()", lambda torch, x: (x > 0).to(x.dtype) - (x < 0).to(x.dtype), "", whole=True)
 Floor = _row("floor", "{x}.floor()", lambda torch, x: torch.floor(x), "")
 Round = _row("round", "{x}.round()", lambda torch, x: torch.round(x), "")
-Exp = _row("exp", "{x}.exp()", lambda torch, x: torch.pow(math.e, x), "result")
+Exp = _row("exp", "{x}.exp()", lambda torch, x: torch.pow(math.e, x), "result",
+           "tl.exp({x})", "{y}")
 Log = _row("log", "{x}.log()", lambda torch, x: torch.log2(x) * math.log(2), "x")
 Sqrt = _row("sqrt", "{x}.sqrt()", lambda torch, x: x**0.5, "result")
 Sin = _row("sin", "{x}.sin()", lambda torch, x: x * torch.sinc(x / math.pi), "x")
 Cos = _row("cos", "{x}.cos()", lambda torch, x: torch.sin(x + math.pi / 2), "x")
 Erf = _row("erf", "{x}.erf()", lambda torch, x: 1 - torch.special.erfc(x), "x")
-Tanh = _row("tanh", "torch.tanh({x})", lambda torch, x: 2 * torch.sigmoid(2 * x) - 1, "result")
-Sigmoid = _row("sigmoid", "torch.sigmoid({x})", lambda torch, x: (1 + torch.tanh(x / 2)) / 2, "result")
-Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, 0, x), "result", whole=True)
-Silu = _row("silu", "F.silu({x})", lambda torch, x: x * (1 + torch.tanh(x / 2)) / 2, "x")
+Tanh = _row("tanh", "torch.tanh({x})", lambda torch, x: 2 * torch.sigmoid(2 * x) - 1, "result",
+            "2.0 * tl.sigmoid(2.0 * {x}) - 1.0", "1.0 - {y} * {y}")
+Sigmoid = _row("sigmoid", "torch.sigmoid({x})", lambda torch, x: (1 + torch.tanh(x / 2)) / 2, "result",
+               "tl.sigmoid({x})", "{y} * (1.0 - {y})")
+Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, 0, x), "result",
+            "tl.maximum({x}, 0.0)", "tl.where({x} > 0, 1.0, 0.0)", whole=True)
+Silu = _row("silu", "F.silu({x})", lambda torch, x: x * (1 + torch.tanh(x / 2)) / 2, "x",
+            "{x} * tl.sigmoid({x})", "tl.sigmoid({x}) * (1.0 + {x} * (1.0 - tl.sigmoid({x})))")
 Softplus = _row("softplus", "F.softplus({x})", lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)), "x")
 # fmt: on
 
@@ -95,6 +114,13 @@ class Gelu(Pointwise):
         'x: [B, N=3, C=4] -> gelu(x, "tanh")',
     )
     approximate: Any = arg("str", "none")
+
+    @property
+    def follows(self) -> bool:
+        return self.approximate.value == "none"
+
+    tiled: ClassVar[str] = "gelu({x})"
+    slope: ClassVar[str] = "gelu_slope({x})"
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         choice(self.approximate, "approximate", ("none", "tanh"))

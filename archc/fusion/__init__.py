@@ -1,0 +1,1 @@
+"""Which operations one kernel computes together, and the text of what it computes."""
