@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from archc.backend.layout import lay_out
 from archc.backend.operand import Operand
-from archc.fusion.cores import Stencil
 from archc.fusion.epilogue import Epilogue
-from archc.ir.graph import Apply, Fused, Value
+from archc.fusion.families import FAMILIES
+from archc.ir.graph import Fused
 from archc.resources import folder
 
 if TYPE_CHECKING:
@@ -24,64 +22,71 @@ def kernel_source(name: str) -> str:
     return (folder("codegen") / "kernels" / f"{name}.py").read_text(encoding="utf-8")
 
 
+def order_of(region: Fused) -> tuple[str, ...]:
+    """The order of axes in which the operator of a region takes its maps and gives its result."""
+    return FAMILIES[type(region.core)].axes(region.core, region.outputs[0].type.names)
+
+
 class Kernels:
     """The fused operators of a file, each once."""
 
     def __init__(self, needs: Needs) -> None:
         self.needs = needs
-        self.texts: dict[tuple[str, ...], str] = {}  # by what they are without their name
+        self.names: dict[tuple[str, ...], str] = {}  # by what an operator is without its name
+        self.texts: dict[str, str] = {}
         self.families: dict[str, None] = {}
 
     def of(self, region: Fused) -> str:
         """The name of the operator for a region."""
-        stencil = core_of(region)
-        epilogue = Epilogue(region.steps[0], region.steps[1:], stencil.bias)
-        twin = self._twin(region, stencil, epilogue)
-        settings = f"kernel={stencil.kernel}, dilation={stencil.dilation}, bias={stencil.bias}"
-        key = (region.family, settings, *epilogue.forward(), *twin)
-        if key not in self.texts:
-            self.families[region.family] = None
-            name = self._name(region, stencil)
-            self.texts[key] = name
-            self.needs.fused[name] = self._text(name, region, epilogue, twin, settings)
-        return self.texts[key]
-
-    def _name(self, region: Fused, stencil: Stencil) -> str:
-        words = [f"depthwise{stencil.kernel}"]
-        words += [f"dilated{stencil.dilation}"] if stencil.dilation > 1 else []
-        base = "_".join([*words, *(s.op.name for s in region.steps[1:])])
-        taken = set(self.texts.values())
-        return next(n for n in (base, *(f"{base}_{i}" for i in range(2, 1000))) if n not in taken)
+        epilogue, twin = Epilogue(region), self._twin(region)
+        settings = FAMILIES[type(region.core)].settings(region.core)
+        key = (settings, *epilogue.forward(), *twin)
+        if key not in self.names:
+            family = FAMILIES[type(region.core)]
+            base = "_".join([family.word(region.core), *(step.op.name for step in region.steps[1:])])
+            name = next(n for n in (base, *(f"{base}_{i}" for i in range(2, 1000))) if n not in self.texts)
+            self.names[key] = name
+            self.families[family.name] = None
+            self.texts[name] = self._text(name, region, epilogue, twin, settings)
+        return self.names[key]
 
     def _text(self, name: str, region: Fused, epilogue: Epilogue, twin: list[str], settings: str) -> str:
-        what = ", then ".join(s.op.name for s in region.steps)
-        arguments = "acc, operands, o_y, o_c, m_y, m_c"
-        lines = ["@jit", f"def {name}_epilogue({arguments}):", *(f"    {line}" for line in epilogue.forward()), "", ""]
-        lines += ["@jit", f"def {name}_gradient({arguments}):", *(f"    {line}" for line in epilogue.backward()), "", ""]
-        maps = [f"m{i}" for i in range(len(epilogue.maps))]
-        given = ["x", "weight", *(["bias"] if epilogue.bias else []), *maps]
-        lines += [f"def {name}_torch({', '.join(f'{g}: Tensor' for g in given)}) -> Tensor:", f'    """{what}"""']
-        lines += [*(text for line in twin for text in lay_out(4, line)), "", ""]
-        made = f'{name} = Strip("{{namespace}}::{name}", {name}_torch, {name}_epilogue, {name}_gradient, {settings})'
-        return "\n".join([*lines, *lay_out(0, made)])
+        what = ", then ".join(step.op.name for step in region.steps)
+        lines: list[str] = []
+        for kind, body in (("epilogue", epilogue.forward()), ("gradient", epilogue.backward())):
+            head = f"def {name}_{kind}(acc, operands, o_y, o_c, m_y, m_c):"
+            lines += ["@jit", head, *(f"    {line}" for line in body), "", ""]
+        given = ["x", "weight", *(["bias"] if region.core.bias else []), *epilogue.arguments]
+        head = f"def {name}_torch({', '.join(f'{g}: Tensor' for g in given)}) -> Tensor:"
+        lines += [*lay_out(0, head), f'    """{what}"""', *(text for line in twin for text in lay_out(4, line)), "", ""]
+        functions = f"{name}_torch, {name}_epilogue, {name}_gradient"
+        operator = FAMILIES[type(region.core)].operator
+        return "\n".join([*lines, *lay_out(0, f'{name} = {operator}("{{namespace}}::{name}", {functions}, {settings})')])
 
-    def _twin(self, region: Fused, stencil: Stencil, epilogue: Epilogue) -> list[str]:
+    def _twin(self, region: Fused) -> list[str]:
         """The body of the function that computes the same in plain PyTorch."""
         from archc.backend.writer import ClassNames, Writer, count_uses
 
-        core, *chain = region.steps
-        order = order_of(region)
-        pad, parts = stencil.dilation * (stencil.kernel // 2), ["x", "weight"]
-        parts += ["bias"] if stencil.bias else ["None"]
-        parts += [f"padding={pad}"] + ([f"dilation={stencil.dilation}"] if stencil.dilation > 1 else [])
-        writer = Writer(ClassNames({}), self.needs, _NoModule(), count_uses(tuple(chain), region.outputs), indent=4)
-        first = core.outputs[0]
-        writer.values[first.uid] = Operand(f"F.conv2d({', '.join(parts)}, groups=x.shape[1])", first.type, order)
-        for at, value in enumerate(epilogue.maps):
+        order, chain = order_of(region), region.steps[1:]
+        writer = Writer(ClassNames({}), self.needs, _NoModule(), count_uses(chain, region.outputs), indent=4)
+        first = region.steps[0].outputs[0]
+        writer.values[first.uid] = Operand(FAMILIES[type(region.core)].twin(region.core), first.type, order)
+        for at, value in enumerate(region.inputs[1:]):
             writer.values[value.uid] = Operand(f"m{at}", value.type, order)
-        writer.write(tuple(chain))
+        writer.write(chain)
         writer.emit(f"return {writer.operand(region.outputs[0]).to(order).text}")
         return [line.text for line in writer.lines]
+
+    def texts_of_file(self, namespace: str, without_imports: Any) -> list[str]:
+        """What all fused operators need, and then each of them."""
+        if not self.texts:
+            return []
+        words = " ".join(self.texts.values())
+        shared = ["fused", *(name for name in ("gelu",) if f"{name}(" in words), *self.families]
+        return [
+            *(without_imports(kernel_source(name)) for name in shared),
+            *(text.replace("{namespace}", namespace) for text in self.texts.values()),
+        ]
 
 
 class _NoModule:
@@ -98,17 +103,3 @@ class _NoModule:
 
     def comment(self, type: Any, span: Any) -> str:
         return ""
-
-
-def core_of(region: Fused) -> Stencil:
-    first = region.steps[0]
-    core = first.op.core(*(v.type for v in first.inputs if isinstance(v, Value)))
-    assert core is not None
-    return core
-
-
-def order_of(region: Fused) -> tuple[str, ...]:
-    """The order of axes in which the operator takes its maps: batch, channels, rows, columns."""
-    axes = core_of(region).axes
-    (channels,) = (n for n in region.outputs[0].type.names if n != "B" and n not in axes)
-    return ("B", channels, *axes)

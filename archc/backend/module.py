@@ -12,7 +12,7 @@ from archc.backend.constructor import Constructor, init_call, python_type
 from archc.backend.document import WIDTH
 from archc.backend.fold import fold_constants
 from archc.backend.layout import lay_out
-from archc.backend.needs import Needs
+from archc.backend.needs import Needs, without_imports
 from archc.backend.outputs import forward_lines
 from archc.backend.python import attribute_name, class_name, identifier, literal, plain_text, quoted
 from archc.backend.writer import Line, negated
@@ -79,7 +79,7 @@ class _File:
         classes = ["\n".join(e.text) for e in self.classes.emitted]
         classes += ["\n".join(model), "\n".join(factory)]
         namespace = f"archc_{identifier(self.program.name)}_{spec_hash(self.program)[:8]}"
-        parts = [*self.needs.kernel_texts(namespace), *self.needs.helper_texts("\n".join(classes)), *classes]
+        parts = [*self.needs.kernels.texts_of_file(namespace, without_imports), *self.needs.helper_texts("\n".join(classes)), *classes]
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(str(folder("codegen"))), undefined=jinja2.StrictUndefined, trim_blocks=True,
             lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
@@ -117,7 +117,7 @@ class _File:
         lines = []
         if "math." in body:
             lines.append("import math")
-        if "os." in body and self.needs.fused:
+        if "os." in body and self.needs.kernels.texts:
             lines.append("import os")
         abc = [name for name in ("Callable", "Sequence") if f"{name}[" in body]
         if abc:
@@ -130,7 +130,7 @@ class _File:
         lines += ["import torch", "from torch import Tensor, nn"]
         if "F." in body:
             lines.append("from torch.nn import functional as F")
-        if self.needs.fused:
+        if self.needs.kernels.texts:
             lines.insert(lines.index("from torch import Tensor, nn") + 1, "from torch.autograd import forward_ad")
             lines.append("from torch.utils.flop_counter import register_flop_formula")
         if "checkpoint(" in body:

@@ -7,9 +7,9 @@ import re
 from dataclasses import field
 from functools import cache
 
+from archc.backend.kernels import Kernels
 from archc.backend.layout import lay_out
 from archc.backend.python import Expressions, identifier
-from archc.ir.graph import Fused
 from archc.ir.sym import Extent, FnDef
 from archc.records import dataclass
 from archc.resources import folder
@@ -35,29 +35,10 @@ class Needs:
     helpers: dict[str, None] = field(default_factory=dict)
     functions: dict[str, FnDef] = field(default_factory=dict)
     checkpoint: bool = False
-    fused: dict[str, str] = field(default_factory=dict)  # fused operators and what makes them
+    kernels: Kernels = field(init=False)
 
     def __post_init__(self) -> None:
-        from archc.backend.kernels import Kernels
-
         self.kernels = Kernels(self)
-
-    def kernel(self, region: Fused) -> str:
-        """The operator of a fused region, which is then part of the file."""
-        return self.kernels.of(region)
-
-    def kernel_texts(self, namespace: str) -> list[str]:
-        """What all fused operators need, and then each of them."""
-        from archc.backend.kernels import kernel_source
-
-        if not self.fused:
-            return []
-        words = set(re.findall(r"\w+", " ".join(self.fused.values())))
-        shared = [kernel_source("fused")]
-        shared += [kernel_source(name) for name in ("gelu",) if name in words]
-        shared += [kernel_source(name) for name in self.kernels.families]
-        texts = [_without_imports(text) for text in shared]
-        return [*texts, *(text.replace("{namespace}", namespace) for text in self.fused.values())]
 
     def helper(self, name: str) -> str:
         if name not in self.helpers:
@@ -81,7 +62,7 @@ class Needs:
                 for other in (*helper_uses(name), name):
                     wanted.setdefault(other)
         used = [f for f in functions if re.findall(r"def (\w+)", f)[0] in words]
-        return [*(_without_imports(helper_source(name)) for name in wanted), *used]
+        return [*(without_imports(helper_source(name)) for name in wanted), *used]
 
     def function_texts(self) -> list[str]:
         """The spec's compile-time functions as Python functions."""
@@ -101,7 +82,8 @@ class Needs:
         return "\n".join([f"def {name}({kinds}) -> Any:", *lay_out(4, f"return {writer.write(fn.body)}")])
 
 
-def _without_imports(text: str) -> str:
+def without_imports(text: str) -> str:
+    """A file of `codegen` without its imports and its docstring."""
     tree = ast.parse(text)
     lines = text.splitlines()
     first = 0

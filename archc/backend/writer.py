@@ -324,7 +324,7 @@ class Writer:
 
         order = order_of(statement)
         texts = [self.operand(value).merged(self).to(order).text for value in statement.inputs]
-        name = self.needs.kernel(statement)
+        name = self.needs.kernels.of(statement)
         value = statement.outputs[0]
         call = f"{name}({', '.join([texts[0], *weights, *texts[1:]])})"
         self._keep(value, Operand(call, value.type, order), "x")

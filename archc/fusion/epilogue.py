@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from archc.ir.graph import Apply, Value
-from archc.ir.sym import Scalar
+from archc.ir.dataflow import values
+from archc.ir.graph import Apply, Fused
 
 
 class Epilogue:
@@ -15,21 +13,19 @@ class Epilogue:
     them. Gradients follow from the slopes of the operations, last first.
     """
 
-    def __init__(self, core: Apply, chain: Sequence[Apply], bias: bool) -> None:
-        self.core, self.chain, self.bias = core, tuple(chain), bias
-        self.names: dict[int, str] = {core.outputs[0].uid: "z"}
-        self.maps: list[Value] = []
-        for number, step in enumerate(self.chain):
-            for value in step.inputs:
-                assert isinstance(value, Value)
-                if value.uid not in self.names:
-                    self.names[value.uid] = f"m{len(self.maps)}"
-                    self.maps.append(value)
-            self.names[step.outputs[0].uid] = f"v{number}"
+    def __init__(self, region: Fused) -> None:
+        core, *chain = region.steps
+        self.chain, self.bias = tuple(chain), region.core.bias
+        self.maps = region.inputs[1:]
+        self.arguments = [f"m{at}" for at in range(len(self.maps))]
+        self.names = {value.uid: name for value, name in zip(self.maps, self.arguments, strict=True)}
+        self.names[core.outputs[0].uid] = "z"
+        self.names |= {step.outputs[0].uid: f"v{number}" for number, step in enumerate(chain)}
+        self.last = self.names[region.outputs[0].uid]
 
-    def arguments(self, step: Apply) -> list[str]:
+    def _sides(self, step: Apply) -> list[str]:
         """The sides of an operation: tensors by name, numbers as they are."""
-        return step.op.sides_of([self.names[v.uid] for v in step.inputs if isinstance(v, Value)])
+        return step.op.sides_of([self.names[v.uid] for v in values(step.inputs)])
 
     def _loads(self) -> list[str]:
         lines = []
@@ -41,28 +37,26 @@ class Epilogue:
             lines.append(f"m{at} = tl.load(operands[{at + self.bias}] + o_y, m_y, 0.0).to(tl.float32)")
         return lines
 
-    def _values(self, steps: Sequence[Apply]) -> list[str]:
-        return [f"{self.names[s.outputs[0].uid]} = {s.op.tile(*self.arguments(s))}" for s in steps]
+    def _values(self) -> list[str]:
+        return [f"{self.names[s.outputs[0].uid]} = {s.op.tile(*self._sides(s))}" for s in self.chain]
 
     def forward(self) -> list[str]:
         """The lines of the function that makes the result of the sums `acc`."""
-        last = self.names[self.chain[-1].outputs[0].uid] if self.chain else "z"
-        return [*self._loads(), *self._values(self.chain), f"return {last}"]
+        return [*self._loads(), *self._values(), f"return {self.last}"]
 
     def backward(self) -> list[str]:
         """The lines of the function that makes the gradient of the sums, and stores those of the maps."""
         count = len(self.maps) + self.bias
-        lines = [*self._loads(), *self._values(self.chain)]
+        lines = [*self._loads(), *self._values()]
         lines.append(f"dy = tl.load(operands[{count}] + o_y, m_y, 0.0).to(tl.float32)")
-        last = self.names[self.chain[-1].outputs[0].uid] if self.chain else "z"
-        gradients: dict[str, list[str]] = {last: ["dy"]}
+        gradients: dict[str, list[str]] = {self.last: ["dy"]}
         for step in reversed(self.chain):
             name = self.names[step.outputs[0].uid]
             terms = gradients.pop(name, [])
             given = f"d_{name}"
             lines.append(f"{given} = {' + '.join(terms)}")
-            slopes = step.op.slopes(*self.arguments(step), result=name)
-            tensors = [v for v in step.inputs if isinstance(v, Value)]
+            slopes = step.op.slopes(*self._sides(step), result=name)
+            tensors = list(values(step.inputs))
             for value, slope in zip(tensors, slopes, strict=True):
                 gradients.setdefault(self.names[value.uid], []).append(
                     given if slope == "1.0" else f"{given} * ({slope})"
@@ -73,8 +67,3 @@ class Epilogue:
             lines.append(f"tl.store({target} + o_y, ({total}).to({target}.dtype.element_ty), m_y)")
         return [*lines, f"return {' + '.join(gradients.get('z', ['dy']))}"]
 
-
-def number_text(value: Scalar) -> str | None:
-    """A number that a kernel is written with; None where it is not the same in every build."""
-    raw = value.value
-    return repr(float(raw)) if isinstance(raw, (int, float)) and not isinstance(raw, bool) else None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from archc.fusion.cores import Core, Stencil
+from archc.fusion.families import FAMILIES
 from archc.ir.dataflow import values
 from archc.ir.graph import (
     Apply,
@@ -31,10 +31,6 @@ from archc.ir.graph import (
 )
 from archc.ir.program import Program
 from archc.records import dataclass
-
-# The family of kernels for each class of cores.
-FAMILIES: dict[type[Core], str] = {Stencil: "strip"}
-
 
 @dataclass(frozen=True)
 class Region:
@@ -133,9 +129,9 @@ class _Plan:
             places.append(at)
             steps.append(step)
         source = next(values(first.inputs))
-        family = FAMILIES[type(core)]
+        family = FAMILIES[type(core)].name
         self.found.append(Region(template.name, " + ".join(s.op.name for s in steps), family, len(steps)))
-        return places, Fused(family, tuple(steps), (source, *maps.values()), steps[-1].outputs, first.span)
+        return places, Fused(core, tuple(steps), (source, *maps.values()), steps[-1].outputs, first.span)
 
 
 def _follows(step: Apply, last: Value) -> bool:

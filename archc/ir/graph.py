@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import field
 
+from archc.fusion.cores import Core
 from archc.ir.sym import Scalar, Sym, Var
 from archc.ir.types import TensorType
 from archc.ops.base import Op, Weight
@@ -118,9 +119,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Fused:
-    """Operations that one kernel computes: `steps`, of which the first is what the kernel is built around."""
+    """Operations that one kernel computes: `steps`, of which the first is the `core` that it is built around."""
 
-    family: str
+    core: Core
     steps: tuple[Apply, ...]
     inputs: tuple[Value, ...]  # what the first reads, then further maps
     outputs: tuple[Value, ...]

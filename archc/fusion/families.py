@@ -1,0 +1,58 @@
+"""The families of kernels: which cores each takes, and what it is made with.
+
+The kernels themselves are ordinary Triton files, `codegen/kernels/NAME.py`, which a module that needs them contains.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from archc.fusion.cores import Core, Stencil
+
+
+class Family(Protocol):
+    """`name` is that of the file and of its class of operators."""
+
+    name: ClassVar[str]
+    operator: ClassVar[str]
+
+    def word(self, core: Core) -> str:
+        """The core in a word, for the name of the operator."""
+        ...
+
+    def axes(self, core: Core, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The order of axes in which the operator takes its maps."""
+        ...
+
+    def settings(self, core: Core) -> str:
+        """The keyword arguments with which the operator is made."""
+        ...
+
+    def twin(self, core: Core) -> str:
+        """The PyTorch expression of the core, of `x`, `weight` and `bias`."""
+        ...
+
+
+class Strip:
+    """Depthwise stencils: each lane makes several results side by side, so that a column is read once for all."""
+
+    name: ClassVar[str] = "strip"
+    operator: ClassVar[str] = "Strip"
+
+    def word(self, core: Stencil) -> str:
+        return f"depthwise{core.kernel}" + (f"_dilated{core.dilation}" if core.dilation > 1 else "")
+
+    def axes(self, core: Stencil, names: tuple[str, ...]) -> tuple[str, ...]:
+        channels = (name for name in names if name != "B" and name not in core.axes)
+        return ("B", *channels, *core.axes)
+
+    def settings(self, core: Stencil) -> str:
+        return f"kernel={core.kernel}, dilation={core.dilation}, bias={core.bias}"
+
+    def twin(self, core: Stencil) -> str:
+        parts = ["x", "weight", "bias" if core.bias else "None", f"padding={core.dilation * (core.kernel // 2)}"]
+        parts += [f"dilation={core.dilation}"] if core.dilation > 1 else []
+        return f"F.conv2d({', '.join(parts)}, groups=x.shape[1])"
+
+
+FAMILIES: dict[type[Core], Family] = {Stencil: Strip()}
