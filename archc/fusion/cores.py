@@ -21,4 +21,12 @@ class Stencil:
     bias: bool
 
 
-Core = Stencil
+@dataclass(frozen=True)
+class Matmul:
+    """A linear map of the axis `axis`, the same at all positions."""
+
+    axis: str
+    bias: bool
+
+
+Core = Stencil | Matmul

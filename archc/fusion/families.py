@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from archc.fusion.cores import Core, Stencil
+from archc.fusion.cores import Core, Matmul, Stencil
 
 
 class Family(Protocol):
@@ -15,6 +15,10 @@ class Family(Protocol):
 
     name: ClassVar[str]
     operator: ClassVar[str]
+
+    def refuses(self, core: Core, followers: int) -> str:
+        """Why a library is as good for the core with so many operations behind it; empty where it is not."""
+        ...
 
     def word(self, core: Core) -> str:
         """The core in a word, for the name of the operator."""
@@ -39,6 +43,9 @@ class Strip:
     name: ClassVar[str] = "strip"
     operator: ClassVar[str] = "Strip"
 
+    def refuses(self, core: Stencil, followers: int) -> str:
+        return ""
+
     def word(self, core: Stencil) -> str:
         return f"depthwise{core.kernel}" + (f"_dilated{core.dilation}" if core.dilation > 1 else "")
 
@@ -55,4 +62,26 @@ class Strip:
         return f"F.conv2d({', '.join(parts)}, groups=x.shape[1])"
 
 
-FAMILIES: dict[type[Core], Family] = {Stencil: Strip()}
+class Pointwise:
+    """Linear maps of the channels as one matrix product, the channels innermost."""
+
+    name: ClassVar[str] = "pointwise"
+    operator: ClassVar[str] = "Pointwise"
+
+    def refuses(self, core: Matmul, followers: int) -> str:
+        return "" if followers else "a matrix product alone is the library's"
+
+    def word(self, core: Matmul) -> str:
+        return "linear"
+
+    def axes(self, core: Matmul, names: tuple[str, ...]) -> tuple[str, ...]:
+        return (*(name for name in names if name != core.axis), core.axis)
+
+    def settings(self, core: Matmul) -> str:
+        return f"bias={core.bias}"
+
+    def twin(self, core: Matmul) -> str:
+        return f"F.linear(x, weight.flatten(1){', bias' if core.bias else ''})"
+
+
+FAMILIES: dict[type[Core], Family] = {Stencil: Strip(), Matmul: Pointwise()}

@@ -83,10 +83,13 @@ class _Plan:
                     places, made = region
                     fused[places[-1]] = made
                     inside.update(places)
+        kept = {v.uid for made in fused.values() for step in made.steps[:-1] for v in step.outputs}
         result: list[Statement] = []
         for place, statement in enumerate(body):
             if place in fused:
                 result.append(fused[place])
+            elif isinstance(statement, Assign) and isinstance(statement.value, Value) and statement.value.uid in kept:
+                continue  # the author's name for a result that a kernel keeps to itself
             elif place not in inside:
                 result.append(self.statement(statement, template, readers))
         return tuple(result)
@@ -119,7 +122,7 @@ class _Plan:
         for at in range(place + 1, len(body)):
             step, last = body[at], steps[-1].outputs[0]
             if isinstance(step, Assign):
-                continue  # the author's name for a result that a kernel keeps to itself
+                continue
             if readers[last.uid] != 1 or not isinstance(step, Apply) or not _follows(step, last):
                 break
             others = [v for v in values(step.inputs) if v.uid != last.uid]
@@ -129,8 +132,11 @@ class _Plan:
             places.append(at)
             steps.append(step)
         source = next(values(first.inputs))
-        family = FAMILIES[type(core)].name
-        self.found.append(Region(template.name, " + ".join(s.op.name for s in steps), family, len(steps)))
+        family = FAMILIES[type(core)]
+        why = family.refuses(core, len(steps) - 1)
+        self.found.append(Region(template.name, " + ".join(s.op.name for s in steps), family.name, len(steps), why))
+        if why:
+            return None
         return places, Fused(core, tuple(steps), (source, *maps.values()), steps[-1].outputs, first.span)
 
 

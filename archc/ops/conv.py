@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
-from archc.fusion.cores import Stencil
+from archc.fusion.cores import Matmul, Stencil
 from archc.ir.sym import Const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import ZERO, Check, Code, Init, Note, Op, Reach, Weight, arg
@@ -97,9 +97,12 @@ class Conv(Op):
                 return slide.seen(xs[0][axis].size.constant or 0)
         return Reach(axis) if axis != self.axis else None
 
-    def core(self, x: TensorType) -> Stencil | None:
-        """A depthwise convolution of one odd square kernel over maps, whose size it keeps."""
+    def core(self, x: TensorType) -> Stencil | Matmul | None:
+        """A linear map of the channels, or a depthwise convolution of one odd square kernel that keeps the size."""
         given = self._slides
+        fixed = [n for s in given for n in (s.kernel, s.stride, s.pad) if n is not None]
+        if [n.value for n in fixed] == [1, 1, 0] * len(given) and self.groups.value == 1:
+            return Matmul(self.axis, bool(self.bias.value)) if all(isinstance(n.sym, Const) for n in fixed) else None
         numbers = {(s.kernel, s.stride, s.dilation, s.pad) for s in given}
         if len(numbers) != 1 or set(x.names) != {"B", self.axis, *self.on} or len(self.on) != 2:
             return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.fusion.cores import Matmul
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Init, Op, OpError, Weight, arg
 from archc.ops.checks import fixed
@@ -52,6 +53,9 @@ class Linear(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements if self.bias.value else Size.of(0)
+
+    def core(self, x: TensorType) -> Matmul:
+        return Matmul(self.axis, bool(self.bias.value))
 
     def module(self, code: Code, x: TensorType) -> str:
         bias = code.number(self.bias)

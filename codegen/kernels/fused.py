@@ -56,8 +56,8 @@ class FusedOp:
         return self.op(x, weight, list(operands))
 
     def result(self, x: Tensor, weight: Tensor, operands: Sequence[Tensor]) -> Tensor:
-        """Room for the result, with the channels innermost in memory."""
-        return x.new_empty(self.shape(x, weight)).to(memory_format=torch.channels_last)
+        """Room for the result."""
+        return x.new_empty(self.shape(x, weight))
 
     def save(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, operands = inputs
