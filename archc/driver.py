@@ -6,6 +6,7 @@ text --load--> library --elaborate--> program --solve--> contract --count--> fig
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from archc.analysis.claims import check_claims
 from archc.analysis.cost import count, holdings, totals
@@ -21,6 +22,9 @@ from archc.records import dataclass
 from archc.sizing import choose, left_to_little, parse_sizes, refusal, shown_sizes
 from archc.weights.keys import state_dict
 from archc.weights.rules import check_targets, compile_rules
+
+if TYPE_CHECKING:
+    from archc.fusion.plan import Region
 
 __all__ = [
     "Checked",
@@ -54,6 +58,7 @@ class Module:
     checked: Checked
     text: str
     address: str
+    regions: tuple[Region, ...] = ()
 
 
 def build(spec: Spec, name: str) -> Program:
@@ -126,10 +131,11 @@ def check(program: Program) -> Checked:
     return Checked(program, contract, cost, tuple(findings))
 
 
-def compile_variant(spec: Spec, name: str) -> Module:
-    """The module of a variant, as text. Raises ArchError; nothing is written."""
+def compile_variant(spec: Spec, name: str, kernels: bool = False) -> Module:
+    """The module of a variant, as text, with fused kernels or without. Raises ArchError; nothing is written."""
     from archc.backend.module import Figures, emit
     from archc.elaborate.overrides import contract_parameters
+    from archc.fusion.plan import fuse
 
     chosen = variant(spec.library, name)
     checked = check(_built(spec, chosen))
@@ -138,4 +144,7 @@ def compile_variant(spec: Spec, name: str) -> Module:
     if cost is not None:
         head = Figures(head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops)
     depends = contract_parameters(spec.library, chosen, program, contract)
-    return Module(checked, emit(program, contract, head, depends), spec.address(name))
+    regions: tuple[Region, ...] = ()
+    if kernels:
+        program, regions = fuse(program)
+    return Module(checked, emit(program, contract, head, depends), spec.address(name), regions)

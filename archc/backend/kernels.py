@@ -1,19 +1,34 @@
-"""The text of fused operators: the functions of their kernels, their PyTorch twins, and one line that makes each."""
+"""The text of fused operators: the functions of their kernels, their PyTorch twins, and one line that makes each.
+
+Kernels are files of `codegen/kernels`, which a module contains as they are; what is a region's own are small functions
+that those are given.
+"""
 
 from __future__ import annotations
 
+import ast
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from archc.backend.layout import lay_out
 from archc.backend.operand import Operand
-from archc.fusion.epilogue import Epilogue
-from archc.fusion.families import FAMILIES
-from archc.ir.graph import Fused
+from archc.backend.writer import ClassNames, Writer, count_uses
+from archc.fusion.families import family
+from archc.ir.graph import Fused, Owned
+from archc.ir.sym import Scalar, Sym, Var
+from archc.ir.types import Dim
 from archc.resources import folder
 
 if TYPE_CHECKING:
     from archc.backend.needs import Needs
+
+
+@cache
+def _files() -> dict[str, ast.Module]:
+    """The files of `codegen/kernels`, by name."""
+    paths = sorted((folder("codegen") / "kernels").glob("*.py"))
+    return {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
 
 
 @cache
@@ -22,9 +37,17 @@ def kernel_source(name: str) -> str:
     return (folder("codegen") / "kernels" / f"{name}.py").read_text(encoding="utf-8")
 
 
-def order_of(region: Fused) -> tuple[str, ...]:
-    """The order of axes in which the operator of a region takes its maps and gives its result."""
-    return FAMILIES[type(region.core)].axes(region.core, region.outputs[0].type.names)
+@cache
+def _provides(name: str) -> frozenset[str]:
+    """The functions and classes of a file."""
+    return frozenset(n.name for n in _files()[name].body if isinstance(n, (ast.FunctionDef, ast.ClassDef)))
+
+
+@cache
+def _uses(name: str) -> tuple[str, ...]:
+    """The files that a file imports from beside it."""
+    imports = (n for n in _files()[name].body if isinstance(n, ast.ImportFrom) and n.level == 1)
+    return tuple(n.module for n in imports if n.module)
 
 
 class Kernels:
@@ -32,61 +55,105 @@ class Kernels:
 
     def __init__(self, needs: Needs) -> None:
         self.needs = needs
-        self.names: dict[tuple[str, ...], str] = {}  # by what an operator is without its name
+        self.names: dict[tuple[str, ...], str] = {}  # by all that an operator is but its name
         self.texts: dict[str, str] = {}
-        self.families: dict[str, None] = {}
 
     def of(self, region: Fused) -> str:
         """The name of the operator for a region."""
-        epilogue, twin = Epilogue(region), self._twin(region)
-        settings = FAMILIES[type(region.core)].settings(region.core)
-        key = (settings, *epilogue.forward(), *twin)
+        twin, chosen = self._twin(region), family(region.family)
+        key = (region.family, *chosen.settings(region), *twin, *map(str, chosen.functions("", region).values()))
         if key not in self.names:
-            family = FAMILIES[type(region.core)]
-            base = "_".join([family.word(region.core), *(step.op.name for step in region.steps[1:])])
+            words = [chosen.word(region.core), *(s.op.name for s in region.steps if s.op.follows)]
+            base = "_".join(words) if len("_".join(words)) <= 40 else words[0]
             name = next(n for n in (base, *(f"{base}_{i}" for i in range(2, 1000))) if n not in self.texts)
             self.names[key] = name
-            self.families[family.name] = None
-            self.texts[name] = self._text(name, region, epilogue, twin, settings)
+            self.texts[name] = self._text(name, region, twin)
         return self.names[key]
 
-    def _text(self, name: str, region: Fused, epilogue: Epilogue, twin: list[str], settings: str) -> str:
-        what = ", then ".join(step.op.name for step in region.steps)
+    def _text(self, name: str, region: Fused, twin: list[str]) -> str:
+        chosen = family(region.family)
+        functions = chosen.functions(name, region)
         lines: list[str] = []
-        for kind, body in (("epilogue", epilogue.forward()), ("gradient", epilogue.backward())):
-            head = f"def {name}_{kind}(acc, operands, o_y, o_c, m_y, m_c):"
-            lines += ["@jit", head, *(f"    {line}" for line in body), "", ""]
-        given = ["x", "weight", *(["bias"] if region.core.bias else []), *epilogue.arguments]
-        head = f"def {name}_torch({', '.join(f'{g}: Tensor' for g in given)}) -> Tensor:"
-        lines += [*lay_out(0, head), f'    """{what}"""', *(text for line in twin for text in lay_out(4, line)), "", ""]
-        functions = f"{name}_torch, {name}_epilogue, {name}_gradient"
-        operator = FAMILIES[type(region.core)].operator
-        return "\n".join([*lines, *lay_out(0, f'{name} = {operator}("{{namespace}}::{name}", {functions}, {settings})')])
+        for text in functions.values():
+            lines += ["@jit", *text, "", ""]
+        kinds = [*(f"{given}: Tensor" for given in region.arguments), *(f"{n}: float" for n in number_names(region))]
+        head = f"def {name}_torch({', '.join(kinds)}) -> {'Tensor' if len(region.outputs) == 1 else 'tuple[Tensor, ...]'}:"
+        doc = f'    """{", then ".join(step.op.name for step in region.steps)}"""'
+        lines += [*lay_out(0, head), doc, *(text for line in twin for text in lay_out(4, line)), "", ""]
+        made = ", ".join([f'"{{namespace}}::{name}"', f"{name}_torch", *functions, *chosen.settings(region)])
+        return "\n".join([*lines, *lay_out(0, f"{name} = {chosen.operator}({made})")])
 
     def _twin(self, region: Fused) -> list[str]:
         """The body of the function that computes the same in plain PyTorch."""
-        from archc.backend.writer import ClassNames, Writer, count_uses
-
-        order, chain = order_of(region), region.steps[1:]
-        writer = Writer(ClassNames({}), self.needs, _NoModule(), count_uses(chain, region.outputs), indent=4)
-        first = region.steps[0].outputs[0]
-        writer.values[first.uid] = Operand(FAMILIES[type(region.core)].twin(region.core), first.type, order)
-        for at, value in enumerate(region.inputs[1:]):
-            writer.values[value.uid] = Operand(f"m{at}", value.type, order)
-        writer.write(chain)
-        writer.emit(f"return {writer.operand(region.outputs[0]).to(order).text}")
+        writer = TwinWriter(self.needs, region)
+        family(region.family).twin(region, writer)
+        order = family(region.family).order
+        results = [writer.operand(v).merged(writer).to(order(region, v)).text for v in region.outputs]
+        writer.emit(f"return {', '.join(results)}")
         return [line.text for line in writer.lines]
 
-    def texts_of_file(self, namespace: str, without_imports: Any) -> list[str]:
-        """What all fused operators need, and then each of them."""
-        if not self.texts:
-            return []
-        words = " ".join(self.texts.values())
-        shared = ["fused", *(name for name in ("gelu",) if f"{name}(" in words), *self.families]
-        return [
-            *(without_imports(kernel_source(name)) for name in shared),
-            *(text.replace("{namespace}", namespace) for text in self.texts.values()),
-        ]
+    def parts(self, namespace: str, without_imports: Any) -> list[str]:
+        """The files of kernels that the operators need, and then the operators."""
+        operators = [text.replace("{namespace}", namespace) for text in self.texts.values()]
+        return [*(without_imports(kernel_source(name)) for name in self.files), *operators]
+
+    @property
+    def files(self) -> list[str]:
+        """The files that the operators need, each behind those that it uses."""
+        words = set(re.findall(r"\w+", " ".join(self.texts.values())))
+        found: dict[str, None] = {}
+
+        def need(name: str) -> None:
+            for other in _uses(name):
+                need(other)
+            found.setdefault(name)
+
+        for name in _files():
+            if words & _provides(name):
+                need(name)
+        return list(found)
+
+    @property
+    def imports(self) -> list[ast.Import | ast.ImportFrom]:
+        """What those files import."""
+        nodes = (node for name in self.files for node in _files()[name].body)
+        return [n for n in nodes if isinstance(n, ast.Import) or (isinstance(n, ast.ImportFrom) and n.level == 0)]
+
+
+def number_names(region: Fused) -> list[str]:
+    """What the twin calls the numbers of a region."""
+    return [f"n{at}" for at in range(len(region.numbers))]
+
+
+class TwinWriter(Writer):
+    """Writes a function that computes a region in plain PyTorch, from tensors alone."""
+
+    def __init__(self, needs: Needs, region: Fused) -> None:
+        super().__init__(ClassNames({}), needs, _NoModule(), count_uses(region.steps, region.outputs), indent=4)
+        self.functional = True
+        self.weights: dict[Owned, str] = {}
+        self.numbers = {n.sym: name for n, name in zip(region.numbers, number_names(region), strict=True)}
+        order = family(region.family).order
+        for tensor, name in zip(region.tensors, region.arguments, strict=True):
+            self.taken.add(name)
+            if isinstance(tensor, Owned):
+                self.weights[tensor] = name
+            else:
+                self.values[tensor.uid] = Operand(name, tensor.type, order(region, tensor))
+        self.anchor = next(n for t, n in zip(region.tensors, region.arguments, strict=True) if not isinstance(t, Owned))
+
+    def weight(self, name: str) -> str:
+        assert self.entry is not None
+        return self.weights[Owned(self.entry, name)]
+
+    def number(self, value: Scalar | Dim | Sym) -> str:
+        sym = value.sym if isinstance(value, (Scalar, Dim)) else value
+        if sym in self.numbers:
+            return self.numbers[sym]
+        return super().number(value)
+
+    def _variable(self, var: Var) -> str:
+        raise NotImplementedError(f"{var.name} varies from build to build: the region must be given it as a number")
 
 
 class _NoModule:
@@ -95,11 +162,19 @@ class _NoModule:
     checkpointed = False
     loop_children: tuple[Any, ...] = ()
 
-    def entry(self, name: str | None) -> None:
-        return None
+    def entry(self, name: str | None) -> _Functional:
+        return _Functional()
 
     def child_text(self, entry: str) -> str:
         return ""
 
     def comment(self, type: Any, span: Any) -> str:
         return ""
+
+
+class _Functional:
+    """An entry whose operation is written as a function of its weights."""
+
+    functional = True
+
+

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import textwrap
 from typing import Any
@@ -79,7 +80,8 @@ class _File:
         classes = ["\n".join(e.text) for e in self.classes.emitted]
         classes += ["\n".join(model), "\n".join(factory)]
         namespace = f"archc_{identifier(self.program.name)}_{spec_hash(self.program)[:8]}"
-        parts = [*self.needs.kernels.texts_of_file(namespace, without_imports), *self.needs.helper_texts("\n".join(classes)), *classes]
+        kernels = self.needs.kernels.parts(namespace, without_imports)
+        parts = [*self.needs.helper_texts("\n".join([*classes, *kernels])), *classes, *kernels]
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(str(folder("codegen"))), undefined=jinja2.StrictUndefined, trim_blocks=True,
             lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
@@ -114,30 +116,34 @@ class _File:
         ]
 
     def _imports(self, body: str) -> list[str]:
-        lines = []
+        """The import statements, in blocks: the standard library, then torch."""
+        modules: set[str] = set()
+        names: dict[str, set[str]] = {"torch": {"Tensor", "nn"}}
         if "math." in body:
-            lines.append("import math")
-        if "os." in body and self.needs.kernels.texts:
-            lines.append("import os")
-        abc = [name for name in ("Callable", "Sequence") if f"{name}[" in body]
-        if abc:
-            lines.append(f"from collections.abc import {', '.join(abc)}")
-        typing = [name for name in ("Any",) if f"{name}" in body and ("Any" in _words(body))]
-        if typing:
-            lines.append(f"from typing import {', '.join(typing)}")
-        if lines:
-            lines.append("")
-        lines += ["import torch", "from torch import Tensor, nn"]
-        if "F." in body:
-            lines.append("from torch.nn import functional as F")
-        if self.needs.kernels.texts:
-            lines.insert(lines.index("from torch import Tensor, nn") + 1, "from torch.autograd import forward_ad")
-            lines.append("from torch.utils.flop_counter import register_flop_formula")
+            modules.add("math")
+        for name in ("Callable", "Sequence"):
+            if f"{name}[" in body:
+                names.setdefault("collections.abc", set()).add(name)
+        if "Any" in _words(body):
+            names.setdefault("typing", set()).add("Any")
         if "checkpoint(" in body:
-            lines.append("from torch.utils.checkpoint import checkpoint")
-        if "import torch" in lines and "torch." not in body.replace("torch.nn", ""):
-            lines.remove("import torch")
-        return lines
+            names.setdefault("torch.utils.checkpoint", set()).add("checkpoint")
+        for node in self.needs.kernels.imports:
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            else:
+                names.setdefault(node.module or "", set()).update(alias.name for alias in node.names)
+        if "torch." in body.replace("torch.nn", ""):
+            modules.add("torch")
+        blocks = []
+        for ours in (False, True):
+            block = [f"import {m}" for m in sorted(modules) if m.startswith("torch") == ours]
+            rows = {m: sorted(found, key=lambda n: (not n.isupper(), n.islower(), n)) for m, found in names.items()}
+            if ours and "F." in body:
+                rows["torch.nn"] = ["functional as F"]
+            block += [f"from {m} import {', '.join(rows[m])}" for m in sorted(rows) if m.startswith("torch") == ours]
+            blocks += [block] if block else []
+        return [line for number, block in enumerate(blocks) for line in ([""] if number else []) + block]
 
     # ---- the model
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import field
-from functools import cache
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
-from archc.backend.kernels import Kernels
 from archc.backend.layout import lay_out
 from archc.backend.python import Expressions, identifier
 from archc.ir.sym import Extent, FnDef
 from archc.records import dataclass
 from archc.resources import folder
+
+if TYPE_CHECKING:
+    from archc.backend.kernels import Kernels
 
 
 @cache
@@ -35,10 +38,13 @@ class Needs:
     helpers: dict[str, None] = field(default_factory=dict)
     functions: dict[str, FnDef] = field(default_factory=dict)
     checkpoint: bool = False
-    kernels: Kernels = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.kernels = Kernels(self)
+    @cached_property
+    def kernels(self) -> Kernels:
+        """The fused operators of the file."""
+        from archc.backend.kernels import Kernels
+
+        return Kernels(self)
 
     def helper(self, name: str) -> str:
         if name not in self.helpers:

@@ -17,7 +17,21 @@ from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
 from archc.backend.operand import Operand
 from archc.backend.python import Expressions, identifier, literal
-from archc.ir.graph import OUTER, Apply, Assign, Branch, Call, Fused, Merge, Relabel, Repeat, Statement, Value
+from archc.fusion.families import family
+from archc.ir.graph import (
+    OUTER,
+    Apply,
+    Assign,
+    Branch,
+    Call,
+    Fused,
+    Merge,
+    Owned,
+    Relabel,
+    Repeat,
+    Statement,
+    Value,
+)
 from archc.ir.sym import Const, Extent, Scalar, Sym, Var, substitute
 from archc.ir.types import Dim, TensorType
 from archc.records import dataclass
@@ -316,20 +330,27 @@ class Writer:
         self._keep(statement.outputs[0], replace(first, type=statement.outputs[0].type), statement.op.name)
 
     def _fused(self, statement: Fused) -> None:
-        """A call of the operator that computes several operations at once, on maps in the order of their types."""
-        core, *_ = statement.steps
-        child = self.owner.child_text(core.entry)
-        weights = [f"{child}.{w.name}" for w in core.op.weights(*(v.type for v in core.inputs if isinstance(v, Value)))]
-        from archc.backend.kernels import order_of
+        """A call of the operator that computes several operations at once."""
+        order = family(statement.family).order
+        texts = []
+        for tensor in statement.tensors:
+            if isinstance(tensor, Owned):
+                texts.append(f"{self.owner.child_text(tensor.entry)}.{tensor.name}")
+            else:
+                texts.append(self.operand(tensor).merged(self).to(order(statement, tensor)).text)
+        texts += [self.number(number) for number in statement.numbers]
+        call = f"{self.needs.kernels.of(statement)}({', '.join(texts)})"
+        if len(statement.outputs) == 1:
+            value = statement.outputs[0]
+            self._keep(value, Operand(call, value.type, order(statement, value)), statement.steps[-1].op.name)
+            return
+        mark, name = len(self.lines), self.let(call, "parts")
+        results = tuple(
+            Operand(f"{name}[{at}]", value.type, order(statement, value)) for at, value in enumerate(statement.outputs)
+        )
+        self._unpack(statement, results, mark)
 
-        order = order_of(statement)
-        texts = [self.operand(value).merged(self).to(order).text for value in statement.inputs]
-        name = self.needs.kernels.of(statement)
-        value = statement.outputs[0]
-        call = f"{name}({', '.join([texts[0], *weights, *texts[1:]])})"
-        self._keep(value, Operand(call, value.type, order), "x")
-
-    def _unpack(self, statement: Apply, results: tuple[Operand, ...], mark: int) -> None:
+    def _unpack(self, statement: Apply | Fused, results: tuple[Operand, ...], mark: int) -> None:
         """Several results: where they are items of one variable, take it apart in one line."""
         names: list[str] = []
         texts = [r.text for r in results]
@@ -353,7 +374,7 @@ class Writer:
             self.emit(f"{', '.join(names)} = {right}", self.owner.comment(statement.outputs[0].type, statement.span))
             return
         for value, result in zip(statement.outputs, results, strict=True):
-            self._keep(value, replace(result, type=value.type), statement.op.name)
+            self._keep(value, replace(result, type=value.type), statement.op.name if isinstance(statement, Apply) else "part")
 
     def _keep(self, value: Value, operand: Operand, hint: str) -> None:
         """A new value: kept as an expression where it is used once, else as a variable."""

@@ -32,9 +32,10 @@ from archc.output import guard, write_all
     is_flag=True,
     help="Write nothing; fail where a file is not what would be written.",
 )
-def compile_command(specs: Sequence[str], output: str, force: bool, only_check: bool) -> int:
+@click.option("--kernels/--no-kernels", default=False, help="With fused Triton kernels.")
+def compile_command(specs: Sequence[str], output: str, force: bool, only_check: bool, kernels: bool) -> int:
     """Write a PyTorch module for every variant of SPEC."""
-    modules = _modules(specs)
+    modules = _modules(specs, kernels)
     complain(unique(warning for module in modules for warning in module.checked.warnings))
     if output == "-":
         return _to_stdout(modules)
@@ -57,7 +58,7 @@ def compile_command(specs: Sequence[str], output: str, force: bool, only_check: 
     return 0
 
 
-def _modules(specs: Sequence[str]) -> list[Module]:
+def _modules(specs: Sequence[str], kernels: bool) -> list[Module]:
     """Every variant, compiled. Raises ArchError with the mistakes of all."""
     modules: list[Module] = []
     findings: list[Diagnostic] = []
@@ -71,7 +72,7 @@ def _modules(specs: Sequence[str]) -> list[Module]:
             continue
         for name in spec.variants:
             try:
-                modules.append(driver.compile_variant(spec, name))
+                modules.append(driver.compile_variant(spec, name, kernels))
             except ArchError as error:
                 findings += error.diagnostics
     if findings:

@@ -1,17 +1,17 @@
 """Partition of every component into what kernels compute together and what PyTorch computes.
 
-A kernel is built around a core (`Op.core`) and takes the operations behind it as long as each is the one reader of the
-result so far, computes element by element, and reads nothing but maps of the same shape that are there already.
+Operations say what a kernel may be built around (`Op.core`); families of kernels say how much of what stands around such
+a core they take (`Family.find`). The plan asks them in order and knows neither.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from archc.fusion.families import FAMILIES
+from archc.fusion.families import families
+from archc.fusion.view import Found, Refused, View, read_in, readers
 from archc.ir.dataflow import values
 from archc.ir.graph import (
     Apply,
@@ -22,8 +22,6 @@ from archc.ir.graph import (
     Entry,
     Fused,
     ListEntry,
-    OpEntry,
-    Relabel,
     Repeat,
     Statement,
     Template,
@@ -32,14 +30,16 @@ from archc.ir.graph import (
 from archc.ir.program import Program
 from archc.records import dataclass
 
+
 @dataclass(frozen=True)
 class Region:
-    """A fused region, or an operation that a kernel could be built around and is not: then `why` says why."""
+    """Operations of the component `template` that one operator computes; or, where `fused` is None, that a kernel could
+    be built around and is not: then `why` says why."""
 
-    component: str
-    what: str
+    template: Template
     family: str
-    operations: int
+    steps: tuple[Apply, ...]
+    fused: Fused | None
     why: str = ""
 
 
@@ -59,8 +59,8 @@ class _Plan:
     def template(self, template: Template) -> Template:
         """The template with fused regions; the same one for the same one."""
         if id(template) not in self.made:
-            body = self.body(template.body, template, _readers(template))
             entries = tuple(self.entry(e) for e in template.entries)
+            body = self.body(template.body, template, readers(template))
             self.made[id(template)] = template, replace(template, body=body, entries=entries)
         return self.made[id(template)][1]
 
@@ -73,102 +73,69 @@ class _Plan:
             case _:
                 return entry
 
-    def body(self, body: tuple[Statement, ...], template: Template, readers: Counter[int]) -> tuple[Statement, ...]:
+    def body(self, body: tuple[Statement, ...], template: Template, counts: Counter[int]) -> tuple[Statement, ...]:
+        view = View(body, template, counts)
         fused: dict[int, Fused] = {}  # by the place of the last operation
-        inside: set[int] = set()
-        for place, statement in enumerate(body):
-            if isinstance(statement, Apply) and place not in inside:
-                region = self.region(body, place, template, readers)
-                if region is not None:
-                    places, made = region
-                    fused[places[-1]] = made
-                    inside.update(places)
-        kept = {v.uid for made in fused.values() for step in made.steps[:-1] for v in step.outputs}
+        refused: dict[int, Region] = {}
+        for family in families():
+            for place in range(len(body)):
+                if not view.free(place):
+                    continue
+                step = view.step(place)
+                core = step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
+                if not isinstance(core, family.cores):
+                    continue
+                match family.find(view, place, core):
+                    case Found() as found if _read_between(view, found):
+                        why = "a result is read before the last operation"
+                        refused[place] = Region(template, family.name, tuple(map(view.step, found.places)), None, why)
+                    case Found() as found:
+                        made = _fused(family.name, view, found)
+                        fused[max(found.places)] = made
+                        view.taken.update(found.places)
+                        self.found.append(Region(template, family.name, made.steps, made))
+                    case Refused(places=places, why=why):
+                        refused[place] = Region(template, family.name, tuple(map(view.step, places)), None, why)
+        self.found += [region for place, region in refused.items() if place not in view.taken]
+        inner = {v.uid for made in fused.values() for step in made.steps for v in step.outputs} - {
+            v.uid for made in fused.values() for v in made.outputs
+        }
         result: list[Statement] = []
         for place, statement in enumerate(body):
             if place in fused:
                 result.append(fused[place])
-            elif isinstance(statement, Assign) and isinstance(statement.value, Value) and statement.value.uid in kept:
+            elif isinstance(statement, Assign) and isinstance(statement.value, Value) and statement.value.uid in inner:
                 continue  # the author's name for a result that a kernel keeps to itself
-            elif place not in inside:
-                result.append(self.statement(statement, template, readers))
+            elif place not in view.taken:
+                result.append(self.statement(statement, template, counts))
         return tuple(result)
 
-    def statement(self, statement: Statement, template: Template, readers: Counter[int]) -> Statement:
+    def statement(self, statement: Statement, template: Template, counts: Counter[int]) -> Statement:
         match statement:
             case Call(template=inner):
                 return replace(statement, template=self.template(inner))
             case Repeat(turns=turns):
                 return replace(statement, turns=tuple(replace(t, template=self.template(t.template)) for t in turns))
             case Branch(then=then, otherwise=otherwise):
-                arms = [None if arm is None else self.body(arm, template, readers) for arm in (then, otherwise)]
+                arms = [None if arm is None else self.body(arm, template, counts) for arm in (then, otherwise)]
                 return replace(statement, then=arms[0], otherwise=arms[1])
             case _:
                 return statement
 
-    def region(
-        self, body: tuple[Statement, ...], place: int, template: Template, readers: Counter[int]
-    ) -> tuple[list[int], Fused] | None:
-        """The region around the operation at `place`: the places of its operations, and what stands for them."""
-        first = body[place]
-        assert isinstance(first, Apply)
-        core = first.op.core(*(v.type for v in first.inputs if isinstance(v, Value)))
-        if core is None:
-            return None
-        entry = next((e for e in template.entries if e.name == first.entry), None)
-        if not isinstance(entry, OpEntry) or entry.functional:
-            return None
-        places, steps, maps = [place], [first], dict[int, Value]()
-        for at in range(place + 1, len(body)):
-            step, last = body[at], steps[-1].outputs[0]
-            if isinstance(step, Assign):
-                continue
-            if readers[last.uid] != 1 or not isinstance(step, Apply) or not _follows(step, last):
-                break
-            others = [v for v in values(step.inputs) if v.uid != last.uid]
-            if any(_alike(v, last) is False for v in others):
-                break
-            maps |= {v.uid: v for v in others}
-            places.append(at)
-            steps.append(step)
-        source = next(values(first.inputs))
-        family = FAMILIES[type(core)]
-        why = family.refuses(core, len(steps) - 1)
-        self.found.append(Region(template.name, " + ".join(s.op.name for s in steps), family.name, len(steps), why))
-        if why:
-            return None
-        return places, Fused(core, tuple(steps), (source, *maps.values()), steps[-1].outputs, first.span)
+
+def _read_between(view: View, found: Found) -> bool:
+    """Whether a statement between the operations, which stand where the last one stood, reads what they make."""
+    made = {v.uid for place in found.places for v in view.step(place).outputs}
+    between = [view.body[p] for p in range(min(found.places), max(found.places)) if p not in found.places]
+    last = {v.uid for v in view.step(max(found.places)).outputs}
+    counts = read_in(tuple(s for s in between if not isinstance(s, Assign)))
+    counts.update(v.uid for s in between if isinstance(s, Assign) for v in values((s.value,)) if view.readers[v.uid] > 1)
+    return any(counts[uid] for uid in made - last)
 
 
-def _follows(step: Apply, last: Value) -> bool:
-    inputs = list(values(step.inputs))
-    return step.op.follows and any(v.uid == last.uid for v in inputs) and len(step.outputs) == 1
+def _fused(family: str, view: View, found: Found) -> Fused:
+    steps = tuple(view.step(place) for place in sorted(found.places))
+    read = Counter(v.uid for step in steps for v in values(step.inputs))
+    outputs = tuple(v for step in steps for v in step.outputs if view.readers[v.uid] > read[v.uid])
+    return Fused(family, found.core, steps, found.tensors, found.arguments, found.numbers, outputs, steps[0].span)
 
-
-def _alike(other: Value, last: Value) -> bool:
-    """Whether a tensor has the axes of the result so far, in the same order and of the same sizes."""
-    return [(a.name, a.size) for a in other.type.axes] == [(a.name, a.size) for a in last.type.axes]
-
-
-def _readers(template: Template) -> Counter[int]:
-    """How often each value is read in a component, results included."""
-    counts: Counter[int] = Counter(value.uid for value in template.outputs)
-
-    def go(body: tuple[Statement, ...]) -> Iterator[Value]:
-        for statement in body:
-            match statement:
-                case Apply(inputs=inputs) | Call(inputs=inputs):
-                    yield from values(inputs)
-                case Relabel(input=source):
-                    yield source
-                case Repeat(turns=turns):
-                    for turn in turns:
-                        yield from values(turn.inputs)
-                case Branch(then=then, otherwise=otherwise, merges=merges):
-                    yield from go((*(then or ()), *(otherwise or ())))
-                    yield from (v for m in merges for v in (m.then, m.otherwise) if v is not None)
-                case _:
-                    pass
-
-    counts.update(value.uid for value in go(template.body))
-    return counts

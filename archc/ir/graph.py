@@ -118,14 +118,33 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Fused:
-    """Operations that one kernel computes: `steps`, of which the first is the `core` that it is built around."""
+class Owned:
+    """The weight `name` of the operation under the entry `entry`."""
 
+    entry: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Operations that one fused operator computes: `steps`, in order, around the `core` that a family of kernels takes.
+
+    The operator takes `tensors`, which its functions call `arguments`, and then the `numbers`.
+    """
+
+    family: str
     core: Core
     steps: tuple[Apply, ...]
-    inputs: tuple[Value, ...]  # what the first reads, then further maps
+    tensors: tuple[Value | Owned, ...]
+    arguments: tuple[str, ...]
+    numbers: tuple[Scalar, ...]
     outputs: tuple[Value, ...]
     span: Span
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """The values among the tensors."""
+        return tuple(tensor for tensor in self.tensors if isinstance(tensor, Value))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import AND, ATOM, COMPARE, OR, POWER, PRODUCT, SUM, UNARY, Operand
-from archc.ir.sym import Const, Scalar
+from archc.ir.sym import Scalar
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
 from archc.ops.broadcast import broadcast, dtype_of
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from archc.reference.named import Named, Run
 
 Meaning = Callable[[Any, Any], Any]
+
+# The derivatives by the left and by the right side, as Triton expressions of the sides and the result.
+_SLOPES = {"+": ("1.0", "1.0"), "-": ("1.0", "-1.0"), "*": ("{b}", "{a}"), "/": ("1.0 / {b}", "-{y} / {b}")}
 
 
 @dataclass(frozen=True)
@@ -97,24 +100,24 @@ class Binary(Op):
                 return ""
         return self.saves
 
+    # ---- kernels
+
     @property
     def follows(self) -> bool:
-        numbers = [side for side in (self.left, self.right) if side is not None]
-        fixed = all(isinstance(n.sym, Const) and isinstance(n.value, (int, float)) for n in numbers)
-        return fixed and self.symbol in ("+", "-", "*", "/")
+        return self.symbol in _SLOPES and all(
+            isinstance(side.value, (int, float)) for side in (self.left, self.right) if side is not None
+        )
 
-    def sides_of(self, names: Sequence[str]) -> list[str]:
-        sides = self.sides(names)
-        return [repr(float(side.value)) if isinstance(side, Scalar) else side for side in sides]
+    @property
+    def numbers(self) -> tuple[Scalar, ...]:
+        return tuple(side for side in (self.left, self.right) if side is not None)
 
     def tile(self, *sides: str) -> str:
         return f"{sides[0]} {self.symbol} {sides[1]}"
 
     def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
         a, b = sides
-        both = {"+": ("1.0", "1.0"), "-": ("1.0", "-1.0"), "*": (b, a), "/": (f"1.0 / {b}", f"-{result} / {b}")}
-        numbers = (self.left, self.right)
-        return tuple(s for s, number in zip(both[self.symbol], numbers, strict=True) if number is None)
+        return tuple(slope.format(a=a, b=b, y=result) for slope in _SLOPES[self.symbol])
 
     def write(self, left: Operand, right: Operand) -> str:
         """The expression of two aligned sides."""
@@ -227,25 +230,6 @@ class Power(Binary):
             )
         return super().infer(check, *xs)
 
-    @property
-    def follows(self) -> bool:
-        numbers = [side for side in (self.left, self.right) if side is not None]
-        fixed = all(isinstance(n.sym, Const) and isinstance(n.value, (int, float)) for n in numbers)
-        return fixed and self.symbol in ("+", "-", "*", "/")
-
-    def sides_of(self, names: Sequence[str]) -> list[str]:
-        sides = self.sides(names)
-        return [repr(float(side.value)) if isinstance(side, Scalar) else side for side in sides]
-
-    def tile(self, *sides: str) -> str:
-        return f"{sides[0]} {self.symbol} {sides[1]}"
-
-    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
-        a, b = sides
-        both = {"+": ("1.0", "1.0"), "-": ("1.0", "-1.0"), "*": (b, a), "/": (f"1.0 / {b}", f"-{result} / {b}")}
-        numbers = (self.left, self.right)
-        return tuple(s for s, number in zip(both[self.symbol], numbers, strict=True) if number is None)
-
     def write(self, left: Operand, right: Operand) -> str:
         # The operator binds tighter than a sign on its left and looser than one on its right.
         base, exponent = left.inside(ATOM), right.inside(UNARY)
@@ -264,25 +248,6 @@ class Comparison(Binary):
         both = left == right == "bool" and self.symbol in ("==", "!=")
         return "bool" if both or "bool" not in (left, right) else None
 
-    @property
-    def follows(self) -> bool:
-        numbers = [side for side in (self.left, self.right) if side is not None]
-        fixed = all(isinstance(n.sym, Const) and isinstance(n.value, (int, float)) for n in numbers)
-        return fixed and self.symbol in ("+", "-", "*", "/")
-
-    def sides_of(self, names: Sequence[str]) -> list[str]:
-        sides = self.sides(names)
-        return [repr(float(side.value)) if isinstance(side, Scalar) else side for side in sides]
-
-    def tile(self, *sides: str) -> str:
-        return f"{sides[0]} {self.symbol} {sides[1]}"
-
-    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
-        a, b = sides
-        both = {"+": ("1.0", "1.0"), "-": ("1.0", "-1.0"), "*": (b, a), "/": (f"1.0 / {b}", f"-{result} / {b}")}
-        numbers = (self.left, self.right)
-        return tuple(s for s, number in zip(both[self.symbol], numbers, strict=True) if number is None)
-
     def write(self, left: Operand, right: Operand) -> str:
         # Python chains comparisons, so none may stand bare within another.
         return f"{left.inside(COMPARE + 1)} {self.symbol} {right.inside(COMPARE + 1)}"
@@ -300,25 +265,6 @@ class Logical(Binary):
     def refusal(self, dtypes: tuple[str, str]) -> tuple[str, str]:
         return "truth values", f"compare first: `{'left' if dtypes[0] != 'bool' else 'right'} > 0`"
 
-    @property
-    def follows(self) -> bool:
-        numbers = [side for side in (self.left, self.right) if side is not None]
-        fixed = all(isinstance(n.sym, Const) and isinstance(n.value, (int, float)) for n in numbers)
-        return fixed and self.symbol in ("+", "-", "*", "/")
-
-    def sides_of(self, names: Sequence[str]) -> list[str]:
-        sides = self.sides(names)
-        return [repr(float(side.value)) if isinstance(side, Scalar) else side for side in sides]
-
-    def tile(self, *sides: str) -> str:
-        return f"{sides[0]} {self.symbol} {sides[1]}"
-
-    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
-        a, b = sides
-        both = {"+": ("1.0", "1.0"), "-": ("1.0", "-1.0"), "*": (b, a), "/": (f"1.0 / {b}", f"-{result} / {b}")}
-        numbers = (self.left, self.right)
-        return tuple(s for s, number in zip(both[self.symbol], numbers, strict=True) if number is None)
-
     def write(self, left: Operand, right: Operand) -> str:
         symbol = "&" if self.symbol == "and" else "|"
         return f"{left.inside(self.binding)} {symbol} {right.inside(self.binding + 1)}"
@@ -330,25 +276,6 @@ class Extremum(Binary):
 
     def value(self, run: Run, a: Any, b: Any) -> Any:
         return run.torch.where(type(self).meaning(a, b), a, b)
-
-    @property
-    def follows(self) -> bool:
-        numbers = [side for side in (self.left, self.right) if side is not None]
-        fixed = all(isinstance(n.sym, Const) and isinstance(n.value, (int, float)) for n in numbers)
-        return fixed and self.symbol in ("+", "-", "*", "/")
-
-    def sides_of(self, names: Sequence[str]) -> list[str]:
-        sides = self.sides(names)
-        return [repr(float(side.value)) if isinstance(side, Scalar) else side for side in sides]
-
-    def tile(self, *sides: str) -> str:
-        return f"{sides[0]} {self.symbol} {sides[1]}"
-
-    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
-        a, b = sides
-        both = {"+": ("1.0", "1.0"), "-": ("1.0", "-1.0"), "*": (b, a), "/": (f"1.0 / {b}", f"-{result} / {b}")}
-        numbers = (self.left, self.right)
-        return tuple(s for s, number in zip(both[self.symbol], numbers, strict=True) if number is None)
 
     def write(self, left: Operand, right: Operand) -> str:
         return f"torch.{self.name}({left}, {right})"

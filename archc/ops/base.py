@@ -240,19 +240,25 @@ class Op:
 
     @property
     def follows(self) -> bool:
-        """Whether a kernel may compute it on results that it has at hand: `tile` and `slopes` say how."""
+        """Whether a kernel may compute it, element by element, on results that it has at hand: `tile` and `slopes`
+        say how."""
         return False
 
-    def sides_of(self, names: Sequence[str]) -> list[str]:
-        """All that it computes with in a kernel: the tensors `names`, and numbers in their places."""
-        return list(names)
+    @property
+    def numbers(self) -> tuple[Scalar, ...]:
+        """The numbers among its sides."""
+        return ()
+
+    def sides(self, xs: Sequence[Any]) -> Sequence[Any]:
+        """All that it computes with, in order: the tensors `xs`, and its `numbers` in their places."""
+        return xs
 
     def tile(self, *sides: str) -> str:
-        """The Triton expression, in float32."""
+        """The Triton expression of the result, in float32, from the names of its sides."""
         raise NotImplementedError
 
     def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
-        """The derivative by each tensor, as Triton expressions; `result` is what `tile` gave."""
+        """The derivative by each side as Triton expressions; `result` is the name of what `tile` gave."""
         raise NotImplementedError
 
 

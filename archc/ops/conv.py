@@ -109,7 +109,7 @@ class Conv(Op):
         ((kernel, stride, dilation, pad),) = numbers
         k, d, width = kernel.value, dilation.value, x[self.axis].size.constant
         fixed = pad is not None and all(isinstance(n.sym, Const) for n in (kernel, stride, dilation, pad))
-        if not fixed or k % 2 == 0 or k == 1 or stride.value != 1 or pad.value != d * (k // 2):
+        if not fixed or k % 2 == 0 or k == 1 or stride.value != 1 or (pad and pad.value) != d * (k // 2):
             return None
         if not (self.groups.value == self.out.value == width):
             return None

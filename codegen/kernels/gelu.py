@@ -1,3 +1,6 @@
+from .fused import jit, tl
+
+
 @jit
 def normal(x):
     """Phi(x) of the normal distribution by Abramowitz and Stegun 7.1.26: |error| < 1e-7, a third of the cost of erf."""

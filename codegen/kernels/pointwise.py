@@ -4,10 +4,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .fused import FusedOp, jit, tl, triton
+
 
 @jit
 def pointwise_kernel(
-    x, w, y, operands, M, N, K, EPILOGUE: tl.constexpr, PRECISION: tl.constexpr,
+    x, w, y, operands, numbers, M, N, K, EPILOGUE: tl.constexpr, PRECISION: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """y[m, n] = EPILOGUE(sum_k x[m, k] w[n, k]); all three lie row by row."""
@@ -24,15 +26,15 @@ def pointwise_kernel(
         acc = tl.dot(b_x, b_w, acc, input_precision=PRECISION)
     m_y = m_m[:, None] & m_n[None, :]
     o_y = o_m[:, None] * N + o_n[None, :]
-    b_y = EPILOGUE(acc, operands, o_y, o_n, m_y, m_n)
+    b_y = EPILOGUE(acc, operands, numbers, o_y, o_n, m_y, m_n)
     tl.store(y + o_y, b_y.to(y.dtype.element_ty), m_y)
 
 
 class Pointwise(FusedOp):
     """A linear map of the channels, whose results go through an epilogue: [.., K] -> [.., N].
 
-    `operands` are what `epilogue` and `gradient` read: the bias [N] where `bias` is set, then maps of the shape of the
-    result. The products of the backward pass are cuBLAS's.
+    The tensors are x, its weight [N, K], the bias [N] where `bias` is set, then maps of the shape of the result, which
+    `epilogue` reads. The products of the backward pass are cuBLAS's.
     """
 
     def __init__(
@@ -42,40 +44,44 @@ class Pointwise(FusedOp):
         super().__init__(name, torch_path)
         self.epilogue, self.epilogue_gradient, self.bias, self.tile = epilogue, gradient, bias, tile
 
-    def shape(self, x: Tensor, weight: Tensor) -> tuple[int, ...]:
-        return (*x.shape[:-1], weight.shape[0])
+    def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+        x, weight, *_ = tensors
+        return [x.new_empty((*x.shape[:-1], weight.shape[0]))]
 
-    def laid_out(self, tensor: Tensor) -> Tensor:
-        return tensor.contiguous()
-
-    def flops(self, x: Sequence[int], weight: Sequence[int]) -> int:
-        total = 2 * weight[0]
-        for size in x:
+    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float], **_: Any) -> int:
+        total = 2 * shapes[1][0]
+        for size in shapes[0]:
             total *= size
         return total
 
-    def launch(self, x: Tensor, weight: Tensor, y: Tensor, operands: tuple[Tensor, ...], epilogue: Any) -> None:
+    def launch(
+        self, x: Tensor, weight: Tensor, y: Tensor, operands: Sequence[Tensor], numbers: Sequence[float], epilogue: Any
+    ) -> None:
         (n, k), m = weight.shape, y.numel() // weight.shape[0]
         bm, bn, bk, warps = self.tile
         pointwise_kernel[(triton.cdiv(m, bm), triton.cdiv(n, bn))](
-            x, weight, y, operands, m, n, k, EPILOGUE=epilogue,
+            x, weight, y, tuple(operands), tuple(numbers), m, n, k, EPILOGUE=epilogue,
             PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee", BM=bm, BN=bn, BK=bk, num_warps=warps,
         )  # fmt: skip
 
-    def forward(self, x: Tensor, weight: Tensor, operands: Sequence[Tensor]) -> Tensor:
-        y = x.new_empty(self.shape(x, weight))
-        weight = weight.flatten(1).to(x.dtype).contiguous()
-        self.launch(x.contiguous(), weight, y, tuple(map(self.laid_out, operands)), self.epilogue)
-        return y
+    def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+        x, weight, *operands = (tensor.contiguous() for tensor in tensors)
+        (y,) = self.results(tensors, numbers)
+        self.launch(x, weight.flatten(1).to(x.dtype), y, operands, numbers, self.epilogue)
+        return [y]
 
-    def backward(self, dy: Tensor, x: Tensor, weight: Tensor, operands: Sequence[Tensor]) -> list[Tensor]:
-        x, dy, given = x.contiguous(), dy.contiguous(), tuple(map(self.laid_out, operands))
-        w = weight.flatten(1).to(x.dtype).contiguous()
+    def backward(
+        self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
+        wanted: Sequence[bool],
+    ) -> list[Tensor]:  # fmt: skip
+        x, weight, *given = (tensor.contiguous() for tensor in tensors)
+        dy, w = grads[0].contiguous(), weight.flatten(1).to(x.dtype)
         # The products are computed again and become their gradient; the maps' gradients are stored on the way.
         dz = torch.empty_like(dy)
-        grads = tuple(torch.empty_like(t) for t in given[self.bias :])
-        self.launch(x, w, dz, (*given, dy, *grads), self.epilogue_gradient)
-        dx = dz @ w
-        dw = dz.flatten(0, -2).t() @ x.flatten(0, -2)
-        db = [dz.flatten(0, -2).sum(0, dtype=torch.float32).to(operands[0].dtype)] if self.bias else []
-        return [dx, dw.to(weight.dtype).view(weight.shape), *db, *grads]
+        maps = [torch.empty_like(t) for t in given[self.bias :]]
+        self.launch(x, w, dz, [*given, dy, *maps], numbers, self.epilogue_gradient)
+        flat = dz.flatten(0, -2)
+        dw = (flat.t() @ x.flatten(0, -2)).to(weight.dtype).view(weight.shape)
+        db = [flat.sum(0, dtype=torch.float32).to(given[0].dtype)] if self.bias else []
+        found = [dz @ w, dw, *db, *maps]
+        return [grad if want else grad.new_empty(0) for grad, want in zip(found, wanted, strict=True)]

@@ -4,10 +4,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .fused import FusedOp, jit, tl, triton
+
 
 @jit
 def strip_kernel(
-    x, w, y, operands, H, W, OH, OW, C, EPILOGUE: tl.constexpr,
+    x, w, y, operands, numbers, H, W, OH, OW, C, EPILOGUE: tl.constexpr,
     K: tl.constexpr, D: tl.constexpr, S: tl.constexpr, T: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """y[n, h, o, c] = EPILOGUE(sum_ij w[i K + j, c] x[n, S h + (i - K // 2) D, S o + (j - K // 2) D, c])
@@ -34,7 +36,7 @@ def strip_kernel(
             b_x = tl.load(p_row + o_x[:, None] * C, m_x, 0.0).to(tl.float32)  # [BW, BC]
             new = ()
             for t in tl.static_range(T):
-                if (u - t * S) % D == 0 and 0 <= u - t * S and u - t * S < K * D:
+                if (u - t * S) % D == 0 and u - t * S >= 0 and u - t * S < K * D:
                     new += (acc[t] + b_x * b_w[(u - t * S) // D],)
                 else:
                     new += (acc[t],)
@@ -42,7 +44,7 @@ def strip_kernel(
     for t in tl.static_range(T):
         m_y = (o_w + t < OW)[:, None] & m_c[None, :]
         o_y = (i_row * OW + o_w[:, None] + t) * C + o_c[None, :]
-        b_y = EPILOGUE(acc[t], operands, o_y, o_c, m_y, m_c)
+        b_y = EPILOGUE(acc[t], operands, numbers, o_y, o_c, m_y, m_c)
         tl.store(y + o_y, b_y.to(y.dtype.element_ty), m_y)
 
 
@@ -83,7 +85,7 @@ def strip_weight_kernel(
 
 
 @jit
-def nothing(acc, operands, o_y, o_c, m_y, m_c):
+def nothing(acc, operands, numbers, o_y, o_c, m_y, m_c):
     """The epilogue that leaves the sums as they are."""
     return acc
 
@@ -91,8 +93,8 @@ def nothing(acc, operands, o_y, o_c, m_y, m_c):
 class Strip(FusedOp):
     """A depthwise K x K convolution, D apart, whose results go through an epilogue: [N, C, H, W] -> [N, C, H, W].
 
-    `epilogue` and `gradient` are functions of the kernel. `operands` are what they read: the bias [C] where `bias` is
-    set, then maps of the shape of the result. `gradient` gives the gradient of the sums and stores those of the maps.
+    The tensors are x, its weight [C, 1, K, K], the bias [C] where `bias` is set, then maps of the shape of the result,
+    which `epilogue` reads. `gradient` gives the gradient of the sums and stores those of the maps.
     """
 
     def __init__(
@@ -103,23 +105,22 @@ class Strip(FusedOp):
         self.epilogue, self.epilogue_gradient, self.bias = epilogue, gradient, bias
         self.kernel, self.dilation, self.tile = kernel, dilation, tile
 
-    def shape(self, x: Tensor, weight: Tensor) -> tuple[int, ...]:
-        return tuple(x.shape)
+    def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+        return [torch.empty_like(tensors[0], memory_format=torch.channels_last)]
 
-    def result(self, x: Tensor, weight: Tensor, operands: Sequence[Tensor]) -> Tensor:
-        return torch.empty_like(x, memory_format=torch.channels_last)
-
-    def flops(self, x: Sequence[int], weight: Sequence[int]) -> int:
-        n, c, h, w = x
+    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float], **_: Any) -> int:
+        n, c, h, w = shapes[0]
         return 2 * n * c * h * w * self.kernel**2
 
-    def launch(self, x: Tensor, taps: Tensor, y: Tensor, operands: tuple[Tensor, ...], epilogue: Any) -> None:
+    def launch(
+        self, x: Tensor, taps: Tensor, y: Tensor, operands: Sequence[Tensor], numbers: Sequence[float], epilogue: Any
+    ) -> None:
         """`taps`: [K K, C] in float32; `x`, `y` and the maps have their channels innermost in memory."""
         n, c, h, w = y.shape
         t, bw, bc, warps = self.tile
         grid = (n * h, triton.cdiv(w, t * bw), triton.cdiv(c, bc))
         strip_kernel[grid](
-            x, taps, y, operands, x.shape[2], x.shape[3], h, w, c, EPILOGUE=epilogue,
+            x, taps, y, tuple(operands), tuple(numbers), x.shape[2], x.shape[3], h, w, c, EPILOGUE=epilogue,
             K=self.kernel, D=self.dilation, S=1, T=t, BW=bw, BC=bc, num_warps=warps,
         )  # fmt: skip
 
@@ -130,24 +131,29 @@ class Strip(FusedOp):
         """[C, 1, K, K] as [K K, C], in float32."""
         return weight.float().flatten(1).t().contiguous()
 
-    def forward(self, x: Tensor, weight: Tensor, operands: Sequence[Tensor]) -> Tensor:
-        y = self.result(x, weight, operands)
-        self.launch(self.laid_out(x), self.taps(weight), y, tuple(map(self.laid_out, operands)), self.epilogue)
-        return y
+    def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+        x, weight, *operands = tensors
+        (y,) = self.results(tensors, numbers)
+        self.launch(self.laid_out(x), self.taps(weight), y, list(map(self.laid_out, operands)), numbers, self.epilogue)
+        return [y]
 
-    def backward(self, dy: Tensor, x: Tensor, weight: Tensor, operands: Sequence[Tensor]) -> list[Tensor]:
-        x, dy = self.laid_out(x), self.laid_out(dy)
-        given = tuple(map(self.laid_out, operands))
+    def backward(
+        self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
+        wanted: Sequence[bool],
+    ) -> list[Tensor]:  # fmt: skip
+        x, weight, *operands = tensors
+        x, dy, given = self.laid_out(x), self.laid_out(grads[0]), list(map(self.laid_out, operands))
         # The sums are computed again and become their gradient; the maps' gradients are stored on the way.
         dz = torch.empty_like(x)
-        grads = tuple(torch.empty_like(t) for t in given[self.bias :])
-        self.launch(x, self.taps(weight), dz, (*given, dy, *grads), self.epilogue_gradient)
+        maps = [torch.empty_like(t) for t in given[self.bias :]]
+        self.launch(x, self.taps(weight), dz, [*given, dy, *maps], numbers, self.epilogue_gradient)
         dx = torch.empty_like(x)
-        self.launch(dz, self.taps(weight.flip(2, 3)), dx, (), nothing)
+        self.launch(dz, self.taps(weight.flip(2, 3)), dx, [], [], nothing)
         sums = self.weight_sums(x, dz)
         dw = sums[:-1].t().reshape(weight.shape).to(weight.dtype)
         db = [sums[-1].to(operands[0].dtype, copy=True)] if self.bias else []  # results may not share memory
-        return [dx, dw, *db, *grads]
+        found = [dx, dw, *db, *maps]
+        return [grad if want else grad.new_empty(0) for grad, want in zip(found, wanted, strict=True)]
 
     def weight_sums(self, x: Tensor, dz: Tensor) -> Tensor:
         """[K K + 1, C]: two stages, so that the order of the sum is always the same."""

@@ -1,0 +1,124 @@
+"""The statements of a component as a family of kernels sees them: who makes a tensor, and who alone reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import field
+
+from archc.fusion.cores import Core
+from archc.ir.dataflow import values
+from archc.ir.graph import Apply, Assign, Branch, Call, OpEntry, Owned, Relabel, Repeat, Statement, Template, Value
+from archc.ir.sym import Scalar
+from archc.records import dataclass
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a family would compute together: the places of the operations, and what its operator is called with."""
+
+    core: Core
+    places: tuple[int, ...]
+    tensors: tuple[Value | Owned, ...]
+    arguments: tuple[str, ...]
+    numbers: tuple[Scalar, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What a family could be built around, and why it is not: a reason for the report, in words."""
+
+    places: tuple[int, ...]
+    why: str
+
+
+@dataclass(eq=False)
+class View:
+    """One list of statements of `template`: a body, or an arm of a branch. Places count from 0."""
+
+    body: tuple[Statement, ...]
+    template: Template
+    readers: Counter[int]  # how often each value is read in the component, results included
+    taken: set[int] = field(default_factory=set)  # the places that regions hold
+    makers: dict[int, int] = field(init=False)  # the place of the operation that makes a value
+    users: dict[int, list[int]] = field(init=False)  # the places of the operations that read it
+
+    def __post_init__(self) -> None:
+        self.makers, self.users = {}, {}
+        for place, statement in enumerate(self.body):
+            if isinstance(statement, Apply):
+                for value in statement.outputs:
+                    self.makers[value.uid] = place
+                for value in values(statement.inputs):
+                    self.users.setdefault(value.uid, []).append(place)
+
+    def step(self, place: int) -> Apply:
+        step = self.body[place]
+        assert isinstance(step, Apply)
+        return step
+
+    def free(self, place: int) -> bool:
+        """Whether the statement is an operation that no region holds yet."""
+        return place not in self.taken and isinstance(self.body[place], Apply)
+
+    def reader(self, value: Value) -> int | None:
+        """The place of the operation that alone reads `value`, and once; None where there is none here."""
+        places = self.users.get(value.uid, [])
+        if self.readers[value.uid] == 1 and len(places) == 1 and self.free(places[0]):
+            return places[0]
+        return None
+
+    def maker(self, value: Value) -> int | None:
+        """The place of the operation that makes `value` for one reader alone; None where there is none here."""
+        place = self.makers.get(value.uid)
+        return place if place is not None and self.readers[value.uid] == 1 and self.free(place) else None
+
+    def weights(self, place: int) -> tuple[Owned, ...] | None:
+        """The weights of the operation, None where they are not in a module of their own in this component."""
+        step = self.step(place)
+        entry = next((e for e in self.template.entries if e.name == step.entry), None)
+        if step.entry is None or not isinstance(entry, OpEntry) or entry.functional or entry.guards:
+            return None
+        return tuple(Owned(step.entry, weight.name) for weight in entry.weights if weight.kind == "param")
+
+    def chain(self, place: int, admits: Callable[[Apply, Value], bool]) -> list[int]:
+        """The places of the operations behind the one at `place`, each the only reader of the result before it, as long
+        as `admits(step, result before it)`."""
+        places: list[int] = []
+        last = self.step(place).outputs
+        while len(last) == 1:
+            after = self.reader(last[0])
+            if after is None or not admits(self.step(after), last[0]):
+                break
+            places.append(after)
+            last = self.step(after).outputs
+        return places
+
+
+def read_in(body: tuple[Statement, ...]) -> Counter[int]:
+    """How often statements read each value."""
+
+    def go(body: tuple[Statement, ...]) -> Iterator[Value]:
+        for statement in body:
+            match statement:
+                case Apply(inputs=inputs) | Call(inputs=inputs):
+                    yield from values(inputs)
+                case Relabel(input=source):
+                    yield source
+                case Repeat(turns=turns):
+                    for turn in turns:
+                        yield from values(turn.inputs)
+                case Branch(then=then, otherwise=otherwise, merges=merges):
+                    yield from go((*(then or ()), *(otherwise or ())))
+                    yield from (v for m in merges for v in (m.then, m.otherwise) if v is not None)
+                case Assign(value=tuple() as several):
+                    yield from several
+                case _:
+                    pass
+
+    return Counter(value.uid for value in go(body))
+
+
+def readers(template: Template) -> Counter[int]:
+    """How often each value is read in a component, results included."""
+    return read_in(template.body) + Counter(value.uid for value in template.outputs)
