@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from archc.analysis.claims import check_claims
 from archc.analysis.cost import count, holdings, totals
 from archc.analysis.figures import Cost
+from archc.analysis.setting import Setting
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError, Diagnostic, fail, in_order
 from archc.elaborate.model import Variant, check_without, elaborate, variant
@@ -35,6 +36,7 @@ __all__ = [
     "compile_variant",
     "contract_of",
     "figures",
+    "fused",
     "load_spec",
     "only",
     "remarks",
@@ -131,6 +133,22 @@ def check(program: Program) -> Checked:
     return Checked(program, contract, cost, tuple(findings))
 
 
+def trained_at(cost: Cost | None) -> Setting | None:
+    """The sizes and the element type for which kernels are chosen: those of the figures, in a batch of training."""
+    return None if cost is None else Setting({**cost.sizes, "B": 128}, "bfloat16")
+
+
+def fused(program: Program, contract: Contract) -> Program:
+    """The program as the module runs where fused kernels do."""
+    from archc.fusion.plan import fuse
+
+    try:
+        cost = figures(program, contract)
+    except ArchError:
+        cost = None
+    return fuse(program, trained_at(cost))[0]
+
+
 def compile_variant(spec: Spec, name: str, kernels: bool = False) -> Module:
     """The module of a variant, as text, with fused kernels or without. Raises ArchError; nothing is written."""
     from archc.backend.module import Figures, emit
@@ -146,5 +164,5 @@ def compile_variant(spec: Spec, name: str, kernels: bool = False) -> Module:
     depends = contract_parameters(spec.library, chosen, program, contract)
     regions: tuple[Region, ...] = ()
     if kernels:
-        program, regions = fuse(program)
+        program, regions = fuse(program, trained_at(cost))
     return Module(checked, emit(program, contract, head, depends), spec.address(name), regions)

@@ -17,7 +17,19 @@ from archc.analysis.memory import Memory, Plan
 from archc.analysis.receptive import Flow, Views, extents
 from archc.analysis.setting import Setting
 from archc.ir.dataflow import Same, Turn, needed, steps, values
-from archc.ir.graph import OUTER, Apply, Call, ChildEntry, Entry, ListEntry, OpEntry, Template, WeightEntry, is_live
+from archc.ir.graph import (
+    OUTER,
+    Apply,
+    Call,
+    ChildEntry,
+    Entry,
+    Fused,
+    ListEntry,
+    OpEntry,
+    Template,
+    WeightEntry,
+    is_live,
+)
 from archc.ir.program import Program
 from archc.ir.sym import plain
 from archc.ir.types import TensorType
@@ -171,16 +183,17 @@ class Counter:
                 mine = [p.figures for p in inner if not p.shared]
                 own = {"params": sum(f.params for f in mine), "buffers": sum(f.buffers for f in mine)}
                 figures = self._total(call.template, inner, self.memory.plan(call.template))
-                yield Part(step, replace(figures, **own), None, inner)
+                yield Part(step, replace(figures, **own), (), inner)
                 continue
-            shared = call.entry is not None and (call.entry in used or call.entry.startswith(OUTER))
-            if call.entry is not None:
-                used.add(call.entry)
+            if isinstance(call, Fused):
+                yield self._region(call, entries, sources, used)
+                continue
+            shared = _shared(call.entry, used)
             if isinstance(call, Apply):
                 yield self._operation(call, entries.get(call.entry or ""), sources, shared)
             else:
                 inner, figures = self.template(call.template)
-                yield Part(step, figures, None, inner, shared)
+                yield Part(step, figures, (), inner, shared)
 
     def _operation(self, apply: Apply, entry: Entry | None, sources: dict[int, str], shared: bool) -> Part:
         setting, op = self.setting, apply.op
@@ -203,7 +216,24 @@ class Counter:
         moved = 0 if view else inside + outside + sum(setting.weight_bytes(w) for w in weights)
         own = owned(own_weights(entry) if isinstance(entry, WeightEntry) else weights)
         figures = Figures(own.params, own.buffers, macs, others, moved, 0, inside + (0 if view else outside))
-        return Part(apply, figures, counted, (), shared)
+        return Part(apply, figures, (counted,), (), shared)
+
+    def _region(self, region: Fused, entries: dict[str, Entry], sources: dict[int, str], used: set[str]) -> Part:
+        """A fused region: the arithmetic of its operations, and the bytes of what goes in and comes out."""
+        setting = self.setting
+        parts = [
+            self._operation(step, entries.get(step.entry or ""), sources, _shared(step.entry, used))
+            for step in region.steps
+        ]
+        inside = sum(setting.bytes(value.type) for value in {v.uid: v for v in region.inputs}.values())
+        outside = sum(setting.bytes(value.type) for value in region.outputs)
+        weights = [w for s in region.steps for w in s.op.weights(*(setting.operand(x) for x in s.inputs))]
+        figures = Figures(
+            sum(p.figures.params for p in parts), sum(p.figures.buffers for p in parts),
+            sum(p.figures.macs for p in parts), sum(p.figures.others for p in parts),
+            inside + outside + sum(map(setting.weight_bytes, weights)), 0, inside + outside,
+        )  # fmt: skip
+        return Part(region, figures, tuple(c for p in parts for c in p.counted), (), any(p.shared for p in parts))
 
     # ---- rows
 
@@ -227,6 +257,10 @@ class Counter:
         if isinstance(call, Apply):
             name = (call.entry or call.op.name).lstrip(OUTER)
             return Row(name, "op", call.op.name, axes, shape, part.figures, seen, len(copies), sets)
+        if isinstance(call, Fused):
+            name = next((step.entry for step in call.steps if step.entry), call.family).lstrip(OUTER)
+            what = " + ".join(step.op.name for step in call.steps)
+            return Row(name, "op", what, axes, shape, part.figures, seen, len(copies), sets)
         template = call.template
         views = {
             i.uid: known.get(v.uid, {}) for i, v in zip(template.inputs, values(call.inputs), strict=True)
@@ -244,6 +278,14 @@ class Counter:
                 (only,) = children
                 kind, what, children = only.kind, only.what, only.children
         return Row(name, kind, what, axes, shape, part.figures, seen, len(copies), sets, children)
+
+
+def _shared(entry: str | None, used: set[str]) -> bool:
+    """Whether the weights of an entry are counted elsewhere; from now on they are."""
+    shared = entry is not None and (entry in used or entry.startswith(OUTER))
+    if entry is not None:
+        used.add(entry)
+    return shared
 
 
 class _Alike:

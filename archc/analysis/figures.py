@@ -9,7 +9,7 @@ from functools import cached_property
 from archc.analysis.conventions import Convention, Counted
 from archc.analysis.receptive import Seen
 from archc.ir.dataflow import Turn
-from archc.ir.graph import Apply, Call
+from archc.ir.graph import Apply, Call, Fused
 from archc.ir.program import Program
 from archc.records import dataclass
 
@@ -75,16 +75,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """A step with its figures: an operation (`counted` has the exact ones), or a call and its parts."""
+    """A step with its figures: an operation or several that are fused (`counted` has the exact ones of each), or a call
+    and its parts."""
 
-    step: Apply | Call | Turn
+    step: Apply | Fused | Call | Turn
     figures: Figures
-    counted: Counted | None = None
+    counted: tuple[Counted, ...] = ()
     inner: tuple[Part, ...] = ()
     shared: bool = False
 
     @property
-    def call(self) -> Apply | Call:
+    def call(self) -> Apply | Fused | Call:
         return self.step.call if isinstance(self.step, Turn) else self.step
 
 
@@ -109,18 +110,18 @@ class Cost:
         return self.make_rows()
 
     def total(self, each: Callable[[Part], float]) -> float:
-        """The sum of `each` over all operations, as often as they run."""
+        """The sum of `each` over all operations and fused regions, as often as they run."""
         known: dict[int, float] = {}
 
         def add(parts: tuple[Part, ...]) -> float:
             if id(parts) not in known:
-                known[id(parts)] = sum(each(p) if p.counted is not None else add(p.inner) for p in parts)
+                known[id(parts)] = sum(each(p) if p.counted else add(p.inner) for p in parts)
             return known[id(parts)]
 
         return add(self.parts)
 
     def under(self, convention: Convention) -> int:
         """What another convention would report."""
-        macs = self.total(lambda p: convention.weigh(p.counted)[0] if p.counted is not None else 0)
-        others = self.total(lambda p: convention.weigh(p.counted)[1] if p.counted is not None else 0)
+        macs = self.total(lambda p: sum(convention.weigh(counted)[0] for counted in p.counted))
+        others = self.total(lambda p: sum(convention.weigh(counted)[1] for counted in p.counted))
         return convention.total(int(macs), int(others))

@@ -12,7 +12,7 @@ from typing import Any
 
 from archc.analysis.setting import Setting
 from archc.ir.dataflow import Same, Step, Turn, reads, steps_and_names, values
-from archc.ir.graph import Apply, Assign, Call, Template, Value, WeightEntry
+from archc.ir.graph import Apply, Assign, Call, Fused, Owned, Template, Value, WeightEntry
 from archc.records import dataclass
 
 
@@ -100,7 +100,7 @@ class Scope:
         if step.source.uid in self._variables:
             self._variables.add(step.target.uid)
 
-    def results(self, step: Apply | Call | Turn, storage: dict[int, int], event: int) -> None:
+    def results(self, step: Apply | Fused | Call | Turn, storage: dict[int, int], event: int) -> None:
         """What a step makes. A loop's variables get their next tensors at the end of each turn."""
         if isinstance(step, Turn):
             for value, name in zip(step.call.outputs, step.loop.names, strict=False):
@@ -167,7 +167,9 @@ class Memory:
             call = step.call if isinstance(step, Turn) else step
             read = tuple(storage[value.uid] for value in values(call.inputs))
             first = len(sizes)
-            if isinstance(call, Apply):
+            if isinstance(call, Fused):
+                event = self._region(call, read, storage, sizes, wanted)
+            elif isinstance(call, Apply):
                 owns = call.entry in learned
                 event = self._operation(call, read, storage, sizes, wanted, owns, training)
             else:
@@ -229,6 +231,20 @@ class Memory:
             noted = sum(size for size, of in facts.notes if not of or _any(wanted, apply, of))
         beside = 0 if op.idle and not training else sum(size for size, _ in facts.notes)
         return Event(reads, tuple(range(first, len(sizes))), frozenset(saves), noted, beside, None)
+
+    def _region(
+        self, region: Fused, reads: tuple[int, ...], storage: dict[int, int], sizes: list[int], wanted: dict[int, bool]
+    ) -> Event:
+        """A fused region: it keeps what it reads, and computes the rest again in the backward pass."""
+        first = len(sizes)
+        for value in region.outputs:
+            storage[value.uid] = len(sizes)
+            sizes.append(self.setting.bytes(value.type))
+        learns = any(isinstance(tensor, Owned) for tensor in region.tensors)
+        needed = learns or any(wanted[value.uid] for value in region.inputs)
+        wanted |= {value.uid: needed and value.type.dtype == "float" for value in region.outputs}
+        saves = frozenset(reads) if needed else frozenset[int]()
+        return Event(reads, tuple(range(first, len(sizes))), saves, 0, 0, None)
 
     def _facts(self, apply: Apply) -> Facts:
         known = self._known.get(id(apply))

@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import floor
 
 from archc.analysis.setting import Setting
-from archc.ir.dataflow import Same, Turn, steps, values
+from archc.ir.dataflow import Same, Turn, single, steps, values
 from archc.ir.graph import Apply, Operand, Template, Value
 from archc.ir.program import Input
 from archc.ops.base import Reach
@@ -74,7 +74,7 @@ class Flow:
     def through(self, template: Template, views: Views) -> Views:
         """The views of all values in the body of a template, from those of its inputs."""
         views = dict(views)
-        for step in steps(template.body, self.setting.decider(template)):
+        for step in single(steps(template.body, self.setting.decider(template))):
             if isinstance(step, Same):
                 views[step.target.uid] = _renamed(views.get(step.source.uid, {}), step.source, step.target)
                 continue

@@ -49,8 +49,7 @@ def seconds(cost: Cost, device: Device) -> float:
     matrix, vector, bandwidth = device.matrix[cost.dtype], device.vector[cost.dtype], device.bandwidth
 
     def least(part: Part) -> float:
-        exact = part.counted
-        arithmetic = 2 * exact.macs / matrix + exact.others / vector if exact is not None else 0.0
+        arithmetic = sum(2 * exact.macs / matrix + exact.others / vector for exact in part.counted)
         return max(arithmetic, part.figures.moved_bytes / bandwidth)
 
     return cost.total(least)

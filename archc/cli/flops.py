@@ -55,6 +55,7 @@ DEVICES = ("a100-80gb-sxm", "h100-sxm", "l4", "rtx-4090", "laptop-cpu")
     show_default=True,
     help=f"How to count: {', '.join(CONVENTIONS)}.",
 )
+@click.option("--fused", is_flag=True, help="Count what fused kernels read, write and keep.")
 @click.option("--training", is_flag=True, help="Count what only training has, too.")
 @click.option(
     "--format",
@@ -72,6 +73,7 @@ def flops_command(
     per: str,
     devices: Sequence[str],
     convention: str,
+    fused: bool,
     training: bool,
     form: str,
 ) -> None:
@@ -86,10 +88,12 @@ def flops_command(
     found = driver.load_spec(spec)
     how = {"dtype": dtype, "convention": convention, "training": training}
     if len(found.variants) > 1 and form == "table" and not devices:
-        say("\n".join(_totals(found, sizes, batch, how)))
+        say("\n".join(_totals(found, sizes, batch, fused, how)))
         return
     program = driver.build(found, driver.only(found))
     contract = driver.contract_of(program)
+    if fused:
+        program = driver.fused(program, contract)
     cost = driver.figures(program, contract, sizes, batch, **how)
     text = report(cost, per, "text" if form == "table" else form, devices)
     if form == "csv":
@@ -98,7 +102,9 @@ def flops_command(
         say(text.rstrip("\n"))
 
 
-def _totals(spec: driver.Spec, sizes: Sequence[str], batch: int | None, how: dict[str, object]) -> list[str]:
+def _totals(
+    spec: driver.Spec, sizes: Sequence[str], batch: int | None, fused: bool, how: dict[str, object]
+) -> list[str]:
     """A line for each variant of a file."""
     from archc.analysis.tables import scaled
     from archc.sizing import shown_sizes
@@ -116,7 +122,9 @@ def _totals(spec: driver.Spec, sizes: Sequence[str], batch: int | None, how: dic
     ]
     for name in spec.variants:
         program = driver.build(spec, name)
-        cost = driver.figures(program, driver.contract_of(program), sizes, batch, **how)
+        contract = driver.contract_of(program)
+        program = driver.fused(program, contract) if fused else program
+        cost = driver.figures(program, contract, sizes, batch, **how)
         macs = cost.figures.macs if cost.convention.name == "exact" else cost.reported
         rows.append([
             name, f"{cost.figures.params:,}", scaled(macs), scaled(cost.figures.flops),

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from archc import driver
-from archc.cli.terminal import complain, note, say, unique
+from archc.cli.terminal import complain, note, say, table, unique
 from archc.diagnostics import ArchError, Diagnostic, fail
 from archc.driver import Module
 from archc.output import guard, write_all
@@ -133,10 +133,40 @@ def _described(path: Path, module: Module, proved: str) -> list[str]:
     classes = sum(line.startswith("class ") for line in module.text.split("\n"))
     lines = [f"wrote    {path}   {module.text.count(chr(10))} lines, {classes} class{'es' * (classes != 1)}"]
     lines.append(f"proved   {proved}")
-    for number, text in enumerate(contract.describe()):
-        lines.append(f"{'needs' if number == 0 else '':<8} {text}")
+    lines += _labelled("needs", contract.describe())
+    lines += _fusion(module)
     lines.append(f"next     archc verify {module.address}   (values are not compared yet)")
     return lines
+
+
+def _fusion(module: Module) -> list[str]:
+    """The fusion report: what fused operators compute, with bytes and FLOPs before and after; what not, and why."""
+    from archc.analysis.setting import Setting
+    from archc.analysis.tables import scaled
+    from archc.fusion.report import entries
+
+    cost = module.checked.cost
+    if not module.regions or cost is None:
+        return []
+    found = entries(module.checked.program, module.regions, Setting(cost.sizes, cost.dtype))
+    rows = [["in", "operations", "kernel", "runs", "MB", "fused", "FLOPs", "fused"]]
+    for e in found:
+        if not e.why:
+            rows.append([
+                e.component, e.operations, e.kernel, f"{e.runs}", f"{e.bytes_before / 1e6:.2f}", f"{e.bytes_after / 1e6:.2f}",
+                scaled(e.flops_before), scaled(e.flops_after),
+            ])  # fmt: skip
+    lines = _labelled("fused", table(rows, left=3))
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for e in found:
+        if e.why:
+            reasons.setdefault((e.operations, e.why), []).append(e.component)
+    plain = [f"{what} in {', '.join(dict.fromkeys(where))}: {why}" for (what, why), where in reasons.items()]
+    return [*(lines if len(rows) > 1 else []), *_labelled("library", plain)]
+
+
+def _labelled(label: str, lines: Sequence[str]) -> list[str]:
+    return [f"{label if number == 0 else '':<8} {line}" for number, line in enumerate(lines)]
 
 
 def _to_stdout(modules: list[Module]) -> int:

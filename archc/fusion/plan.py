@@ -7,12 +7,16 @@ a core they take (`Family.find`). The plan asks them in order and knows neither.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from archc.fusion.families import families
+from archc.analysis.setting import Setting
+from archc.fusion.cores import Core
+from archc.fusion.cost import of_library
+from archc.fusion.families import families, family
 from archc.fusion.view import Found, Refused, View, read_in, readers
-from archc.ir.dataflow import values
+from archc.ir.dataflow import Turn, steps, values
 from archc.ir.graph import (
     Apply,
     Assign,
@@ -38,23 +42,86 @@ class Region:
 
     template: Template
     family: str
+    core: Core
     steps: tuple[Apply, ...]
     fused: Fused | None
     why: str = ""
 
 
-def fuse(program: Program) -> tuple[Program, tuple[Region, ...]]:
-    """The program with fused regions in the place of their operations, and what was found."""
-    plan = _Plan()
-    root = plan.template(program.root)
-    entries = tuple(replace(e, template=plan.template(e.template)) for e in program.entry_points)
-    return replace(program, root=root, entry_points=entries), tuple(plan.found)
+def fuse(program: Program, setting: Setting | None = None) -> tuple[Program, tuple[Region, ...]]:
+    """The program with fused regions in the place of their operations, and what was found.
+
+    With the sizes and the element type of a `setting`, a region is fused only where its kernel has less to do there than
+    the library's operations one after another. Components of one text are alike in that: the sum over all decides.
+    """
+    found = _Plan({})
+    made = found.program(program)
+    if setting is None:
+        return made, tuple(found.found)
+    dear = _dear(program, found.found, setting)
+    if not dear:
+        return made, tuple(found.found)
+    chosen = _Plan(dear)
+    return chosen.program(program), tuple(chosen.found)
+
+
+Place = tuple[object, ...]  # a core, and the operations of its region in the text
+
+
+def _dear(program: Program, found: list[Region], setting: Setting) -> dict[Place, str]:
+    """The regions that the library computes in less time, with the reason."""
+    times: dict[Place, list[float]] = {}
+    runs = calls(program, setting)
+    for region in found:
+        if region.fused is not None:
+            total = times.setdefault(_place(region.fused.core, region.steps), [0.0, 0.0])
+            count = runs.get(id(region.template), 0)
+            total[0] += count * family(region.family).work(region.fused, setting).seconds
+            total[1] += count * sum(work.seconds for work in of_library(region.steps, setting))
+    return {
+        place: f"the library's operations have less to do: {1e6 * library:.0f} us, one kernel {1e6 * kernel:.0f} us"
+        for place, (kernel, library) in times.items()
+        if kernel > library
+    }
+
+
+def calls(program: Program, setting: Setting) -> Counter[int]:
+    """How often each template runs in a forward pass, by its identity."""
+    inner: dict[int, tuple[Template, Counter[int]]] = {}
+
+    def of(template: Template) -> Counter[int]:
+        if id(template) not in inner:
+            total = Counter({id(template): 1})
+            for step in steps(template.body, setting.decider(template)):
+                call = step.call if isinstance(step, Turn) else step
+                if isinstance(call, Call):
+                    total.update(of(call.template))
+            inner[id(template)] = template, total
+        return inner[id(template)][1]
+
+    runs = Counter(of(program.root))
+    for entry in program.entry_points:
+        if not runs[id(entry.template)]:
+            runs.update(of(entry.template))
+    return runs
+
+
+def _place(core: Core, operations: Iterable[Apply]) -> Place:
+    return (core, *(step.span for step in operations))
 
 
 class _Plan:
-    def __init__(self) -> None:
+    """`dear` are regions that are left to the library."""
+
+    def __init__(self, dear: dict[Place, str]) -> None:
+        self.dear = dear
         self.made: dict[int, tuple[Template, Template]] = {}
         self.found: list[Region] = []
+
+    def program(self, program: Program) -> Program:
+        root = self.template(program.root)
+        entries = tuple(replace(e, template=self.template(e.template)) for e in program.entry_points)
+        return replace(program, root=root, entry_points=entries)
 
     def template(self, template: Template) -> Template:
         """The template with fused regions; the same one for the same one."""
@@ -77,25 +144,27 @@ class _Plan:
         view = View(body, template, counts)
         fused: dict[int, Fused] = {}  # by the place of the last operation
         refused: dict[int, Region] = {}
-        for family in families():
+        for kind in families():
             for place in range(len(body)):
                 if not view.free(place):
                     continue
                 step = view.step(place)
                 core = step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
-                if not isinstance(core, family.cores):
+                if core is None or not isinstance(core, kind.cores):
                     continue
-                match family.find(view, place, core):
+                match kind.find(view, place, core):
                     case Found() as found if _read_between(view, found):
                         why = "a result is read before the last operation"
-                        refused[place] = Region(template, family.name, tuple(map(view.step, found.places)), None, why)
+                        refused[place] = Region(template, kind.name, core, tuple(map(view.step, found.places)), None, why)
+                    case Found() as found if why := self.dear.get(_place(found.core, map(view.step, sorted(found.places)))):
+                        refused[place] = Region(template, kind.name, core, tuple(map(view.step, found.places)), None, why)
                     case Found() as found:
-                        made = _fused(family.name, view, found)
+                        made = _fused(kind.name, view, found)
                         fused[max(found.places)] = made
                         view.taken.update(found.places)
-                        self.found.append(Region(template, family.name, made.steps, made))
+                        self.found.append(Region(template, kind.name, core, made.steps, made))
                     case Refused(places=places, why=why):
-                        refused[place] = Region(template, family.name, tuple(map(view.step, places)), None, why)
+                        refused[place] = Region(template, kind.name, core, tuple(map(view.step, places)), None, why)
         self.found += [region for place, region in refused.items() if place not in view.taken]
         inner = {v.uid for made in fused.values() for step in made.steps for v in step.outputs} - {
             v.uid for made in fused.values() for v in made.outputs

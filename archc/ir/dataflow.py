@@ -14,6 +14,7 @@ from archc.ir.graph import (
     Assign,
     Branch,
     Call,
+    Fused,
     Merge,
     Operand,
     Relabel,
@@ -47,7 +48,7 @@ class Turn:
     number: int
 
 
-Step = Apply | Call | Turn | Same
+Step = Apply | Fused | Call | Turn | Same
 
 
 def steps(body: Sequence[Statement | Step], holds: Callable[[Branch], bool]) -> Iterator[Step]:
@@ -61,7 +62,7 @@ def steps_and_names(
     """`steps`, and between them the names that the author gives."""
     for statement in body:
         match statement:
-            case Apply() | Call() | Turn() | Same() | Assign():
+            case Apply() | Fused() | Call() | Turn() | Same() | Assign():
                 yield statement
             case Relabel(source, target):
                 yield Same(source, target)
@@ -111,14 +112,22 @@ def values(operands: tuple[Operand, ...]) -> Iterator[Value]:
             yield from operand
 
 
+def single(found: Iterable[Step]) -> Iterator[Apply | Call | Turn | Same]:
+    """The steps with the operations of a fused region one by one."""
+    for step in found:
+        yield from step.steps if isinstance(step, Fused) else (step,)
+
+
 def parts(
     body: tuple[Statement, ...],
-) -> Iterator[tuple[Apply | Call | Relabel | Merge, tuple[Value, ...], tuple[Value, ...]]]:
+) -> Iterator[tuple[Apply | Fused | Call | Relabel | Merge, tuple[Value, ...], tuple[Value, ...]]]:
     """Every statement that makes values, with what it reads and makes; both arms of a branch, all turns."""
     for statement in body:
         match statement:
             case Apply(inputs=inputs, outputs=outputs) | Call(inputs=inputs, outputs=outputs):
                 yield statement, tuple(values(inputs)), outputs
+            case Fused(inputs=inputs, outputs=outputs):
+                yield statement, inputs, outputs
             case Relabel(source, target):
                 yield statement, (source,), (target,)
             case Repeat(turns=turns):
@@ -160,7 +169,7 @@ def dataflow(template: Template) -> networkx.MultiDiGraph:
     return graph
 
 
-def dead(template: Template) -> tuple[Apply | Call | Relabel | Merge, ...]:
+def dead(template: Template) -> tuple[Apply | Fused | Call | Relabel | Merge, ...]:
     """The statements whose results reach no result of the template, in the order of the text."""
     import networkx
 

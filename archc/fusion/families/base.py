@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from archc.fusion.cost import Work, of_region
 from archc.fusion.epilogue import Epilogue
 from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
@@ -12,6 +13,7 @@ from archc.ir.graph import Apply, Fused, Value
 from archc.ir.sym import Const, Scalar
 
 if TYPE_CHECKING:
+    from archc.analysis.setting import Setting
     from archc.backend.kernels import TwinWriter
 
 
@@ -44,6 +46,14 @@ class Family:
     def settings(self, region: Fused) -> list[str]:
         """The keyword arguments with which the operator is made."""
         return []
+
+    def work(self, region: Fused, setting: Setting) -> Work:
+        """What its kernel does in a forward pass, at the sizes and element type of `setting`."""
+        return of_region(region, setting)
+
+    def extra_flops(self, region: Fused, setting: Setting) -> int:
+        """How many FLOPs its kernel carries out in a forward pass besides those of the operations: on padding, or again."""
+        return 0
 
     def twin(self, region: Fused, writer: TwinWriter) -> None:
         """Writes what the operator computes in plain PyTorch, up to the results."""
