@@ -26,14 +26,31 @@ def uses_kernels(x: Tensor) -> bool:
     return x.is_cuda or (x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")
 
 
+def transformed() -> bool:
+    """Whether functions are being transformed (torch.func, forward-mode differentiation): those see through PyTorch."""
+    if torch.compiler.is_compiling():
+        return False
+    return forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def promoted(*tensors: Tensor) -> torch.dtype:
+    """The element type that torch gives to what it computes of some maps."""
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
 class FusedOp:
     """An operator that kernels compute, forward and backward, beside the same in plain PyTorch (`torch_path`).
 
     It takes tensors, then numbers. Subclasses have `forward`, which gives the results and then what the backward pass
-    needs besides; `backward`, the gradients of the tensors; `results`, room for what `forward` gives; and `flops`.
+    needs besides; `backward`, the gradients of the tensors, in the memory order of `room`; `results`, room for what
+    `forward` gives; and `flops`. Under autocast the first `cast` tensors are cast, as the library's products cast theirs.
     """
 
     outputs = 1  # how many of what `forward` gives are results
+    cast = 1
 
     def __init__(self, name: str, torch_path: Callable[..., Any]) -> None:
         self.name, self.torch_path = name, torch_path
@@ -46,17 +63,22 @@ class FusedOp:
         )  # fmt: skip
         self.gradient.register_fake(self.gradients)
         self.op.register_autograd(self.differentiate, setup_context=self.save)
+        self.op.register_vmap(self.one_by_one)
         space, word = name.split("::")
-        register_flop_formula(getattr(getattr(torch.ops, space), word))(lambda *given, **_: self.flops(*given))
+        operators = getattr(torch.ops, space)
+        register_flop_formula(getattr(operators, word))(lambda *given, **_: self.flops(*given))
+        register_flop_formula(getattr(operators, f"{word}_backward"))(
+            lambda grads, kept, *given, **_: self.backward_flops(*given)
+        )
 
     def __call__(self, *given: Any) -> Any:
         tensors = [item for item in given if isinstance(item, Tensor)]
-        if not uses_kernels(tensors[0]):
+        device = tensors[0].device.type
+        if not uses_kernels(tensors[0]) or transformed():
             return self.torch_path(*given)
-        if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:
-            raise NotImplementedError(f"{self.name} has no forward-mode derivative: set ARCHC_KERNELS=0")
-        if torch.is_autocast_enabled(tensors[0].device.type):
-            tensors[0] = tensors[0].to(torch.get_autocast_dtype(tensors[0].device.type))
+        if torch.is_autocast_enabled(device):
+            low = torch.get_autocast_dtype(device)
+            tensors[: self.cast] = [t.to(low) if t.is_floating_point() else t for t in tensors[: self.cast]]
         made = self.op(tensors, [float(number) for number in given[len(tensors) :]])
         return made[0] if self.outputs == 1 else tuple(made[: self.outputs])
 
@@ -74,18 +96,28 @@ class FusedOp:
     def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
         raise NotImplementedError
 
-    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float], **_: Any) -> int:
-        """From the shapes of the tensors; a multiply-add counts as two."""
+    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float]) -> int:
+        """From the shapes of the tensors: two for a multiply-add of a product, as torch counts."""
         raise NotImplementedError
 
-    # ---- autograd
+    def backward_flops(
+        self, shapes: Sequence[Sequence[int]], numbers: Sequence[float], wanted: Sequence[bool]
+    ) -> int:
+        """A product has one for each of its sides; what is computed again is not counted."""
+        return 2 * self.flops(shapes, numbers)
+
+    def room(self, tensor: Tensor) -> Tensor:
+        """Room for the gradient of a tensor."""
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+    # ---- autograd and vmap
 
     def gradients(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
         """Room for the gradients of the tensors; empty for those that nobody wants."""
-        return [torch.empty_like(t) if want else t.new_empty(0) for t, want in zip(tensors, wanted, strict=True)]
+        return [self.room(t) if want else t.new_empty(0) for t, want in zip(tensors, wanted, strict=True)]
 
     def save(self, ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
         tensors, ctx.numbers = inputs
@@ -95,7 +127,21 @@ class FusedOp:
         ctx.save_for_backward(*tensors, *kept)
 
     def differentiate(self, ctx: Any, grads: Sequence[Tensor]) -> tuple[list[Any], list[None]]:
-        tensors, kept = list(ctx.saved_tensors[: ctx.count]), list(ctx.saved_tensors[ctx.count :])
+        saved = list(ctx.saved_tensors)
+        tensors, kept = saved[: ctx.count], saved[ctx.count :]
         found = self.gradient(list(grads[: self.outputs]), kept, tensors, ctx.numbers, ctx.wanted)
         nothing = [None] * len(ctx.numbers)
         return [grad if want else None for grad, want in zip(found, ctx.wanted, strict=True)], nothing
+
+    def one_by_one(
+        self, info: Any, in_dims: tuple[Any, ...], tensors: Sequence[Tensor], numbers: Sequence[float]
+    ) -> tuple[list[Tensor], list[int]]:
+        """vmap: a launch for each item."""
+        dims = in_dims[0] or [None] * len(tensors)
+
+        def item(at: int) -> list[Tensor]:
+            return [t if d is None else t.select(d, at) for t, d in zip(tensors, dims, strict=True)]
+
+        made = [self.op(item(at), numbers) for at in range(info.batch_size)]
+        results = [torch.stack(list(same)) for same in zip(*made, strict=True)]
+        return results, [0] * len(results)

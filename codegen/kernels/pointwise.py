@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fused import FusedOp, jit, tl, triton
+from .fused import FusedOp, jit, promoted, tl, triton
 
 
 @jit
@@ -45,10 +45,11 @@ class Pointwise(FusedOp):
         self.epilogue, self.epilogue_gradient, self.bias, self.tile = epilogue, gradient, bias, tile
 
     def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        x, weight, *_ = tensors
-        return [x.new_empty((*x.shape[:-1], weight.shape[0]))]
+        x, weight, *operands = tensors
+        dtype = promoted(x, *operands[self.bias :])
+        return [x.new_empty((*x.shape[:-1], weight.shape[0]), dtype=dtype)]
 
-    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float], **_: Any) -> int:
+    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float]) -> int:
         total = 2 * shapes[1][0]
         for size in shapes[0]:
             total *= size
@@ -77,7 +78,7 @@ class Pointwise(FusedOp):
         x, weight, *given = (tensor.contiguous() for tensor in tensors)
         dy, w = grads[0].contiguous(), weight.flatten(1).to(x.dtype)
         # The products are computed again and become their gradient; the maps' gradients are stored on the way.
-        dz = torch.empty_like(dy)
+        dz = x.new_empty(dy.shape)
         maps = [torch.empty_like(t) for t in given[self.bias :]]
         self.launch(x, w, dz, [*given, dy, *maps], numbers, self.epilogue_gradient)
         flat = dz.flatten(0, -2)

@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fused import FusedOp, jit, tl, triton
+from .fused import FusedOp, jit, promoted, tl, triton
 
 
 @jit
@@ -106,9 +106,14 @@ class Strip(FusedOp):
         self.kernel, self.dilation, self.tile = kernel, dilation, tile
 
     def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        return [torch.empty_like(tensors[0], memory_format=torch.channels_last)]
+        x, _, *operands = tensors
+        dtype = promoted(x, *operands[self.bias :])
+        return [torch.empty_like(x, dtype=dtype, memory_format=torch.channels_last)]
 
-    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float], **_: Any) -> int:
+    def room(self, tensor: Tensor) -> Tensor:
+        return torch.empty_like(self.laid_out(tensor))
+
+    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float]) -> int:
         n, c, h, w = shapes[0]
         return 2 * n * c * h * w * self.kernel**2
 
@@ -125,7 +130,9 @@ class Strip(FusedOp):
         )  # fmt: skip
 
     def laid_out(self, tensor: Tensor) -> Tensor:
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor.contiguous()
+        """Maps with their channels innermost."""
+        is_map = tensor.ndim == 4 and tensor.shape[1] > 1
+        return tensor.contiguous(memory_format=torch.channels_last) if is_map else tensor.contiguous()
 
     def taps(self, weight: Tensor) -> Tensor:
         """[C, 1, K, K] as [K K, C], in float32."""
@@ -150,7 +157,7 @@ class Strip(FusedOp):
         dx = torch.empty_like(x)
         self.launch(dz, self.taps(weight.flip(2, 3)), dx, [], [], nothing)
         sums = self.weight_sums(x, dz)
-        dw = sums[:-1].t().reshape(weight.shape).to(weight.dtype)
+        dw = sums[:-1].t().contiguous().view(weight.shape).to(weight.dtype)
         db = [sums[-1].to(operands[0].dtype, copy=True)] if self.bias else []  # results may not share memory
         found = [dx, dw, *db, *maps]
         return [grad if want else grad.new_empty(0) for grad, want in zip(found, wanted, strict=True)]
