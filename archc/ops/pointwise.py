@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
-from archc.ir.sym import Scalar
+from archc.ir.sym import Const, Scalar
 from archc.ir.types import TensorType
 from archc.ops.base import ZERO, Check, Code, Op, OpError, arg
 from archc.ops.checks import choice, floating, numeric, optional, real, shown
@@ -117,7 +117,7 @@ class Gelu(Pointwise):
 
     @property
     def follows(self) -> bool:
-        return self.approximate.value == "none"
+        return self.approximate.value == "none" and isinstance(self.approximate.sym, Const)
 
     tiled: ClassVar[str] = "gelu({x})"
     slope: ClassVar[str] = "gelu_slope({x})"

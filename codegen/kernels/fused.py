@@ -126,11 +126,12 @@ class FusedOp:
         ctx.mark_non_differentiable(*kept)
         ctx.save_for_backward(*tensors, *kept)
 
-    def differentiate(self, ctx: Any, grads: Sequence[Tensor]) -> tuple[list[Any], list[None]]:
+    def differentiate(self, ctx: Any, grads: Sequence[Tensor]) -> tuple[list[Any], list[Any] | None]:
         saved = list(ctx.saved_tensors)
         tensors, kept = saved[: ctx.count], saved[ctx.count :]
         found = self.gradient(list(grads[: self.outputs]), kept, tensors, ctx.numbers, ctx.wanted)
-        nothing = [None] * len(ctx.numbers)
+        # torch wants no numbers' gradients as None, but an empty list for no numbers.
+        nothing = None if ctx.numbers else []
         return [grad if want else None for grad, want in zip(found, ctx.wanted, strict=True)], nothing
 
     def one_by_one(
