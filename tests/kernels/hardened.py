@@ -2,7 +2,8 @@
 
 What it adds: bfloat16 is rounded to nearest even and computed in float32; a masked lane without `other` is NaN; an
 access outside of the tensors of a launch, two lanes of one store on one address, and two programs of which one writes
-what the other reads or writes, are errors; products have at least 16 terms.
+what the other reads or writes, are errors; products have at least 16 terms. `hardened.backwards = True` runs the
+programs of a launch in the opposite order.
 """
 
 from __future__ import annotations
@@ -126,6 +127,17 @@ def store(self: Any, pointers: TensorHandle, value: TensorHandle, mask: TensorHa
     return interpreter._interpreter.store(pointers.data, value.data, mask.data)
 
 
+_set_grid_idx = InterpreterBuilder.set_grid_idx
+backwards = False
+
+
+def set_grid_idx(self: Any, x: int, y: int, z: int) -> None:
+    """The programs of a launch, in their order or from the last to the first."""
+    if backwards:
+        x, y, z = (size - 1 - at for size, at in zip(self.grid_dim, (x, y, z), strict=True))
+    _set_grid_idx(self, x, y, z)
+
+
 _init_args = GridExecutor._init_args_hst
 
 
@@ -154,6 +166,7 @@ InterpreterBuilder.cast_impl = cast
 InterpreterBuilder.binary_op = binary
 InterpreterBuilder.unary_op = unary
 InterpreterBuilder.create_dot = dot
+InterpreterBuilder.set_grid_idx = set_grid_idx
 InterpreterBuilder.create_masked_load = load
 InterpreterBuilder.create_masked_store = store
 GridExecutor._init_args_hst = init_args

@@ -1,0 +1,232 @@
+"""Modules with fused kernels: of every shipped spec, and of small networks that have every kind of fused region."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from archc import driver
+from archc.backend.module import Figures, emit
+from archc.contract import Contract
+from archc.elaborate.loader import load
+from archc.fusion.plan import fuse
+from archc.ir.program import Program
+from archc.locate import Spec, load_spec, shipped
+from archc.source import Source
+from archc.verify import choose_sizes
+
+SPECS = Path(__file__).parent.parent.parent / "specs"
+
+MOST = 2000  # the product of all sizes of a random network
+# Small networks, and the sizes at which they run. Few programs, but more than one tile along every axis, and no tile full.
+NETWORKS: dict[str, tuple[str, list[dict[str, int]]]] = {
+    "van": (
+        """
+from .van import van
+small = van(dims=[20, 72], depths=[1, 1], ratios=[2, 1], num_classes=5)
+""",
+        [{"B": 1, "H": 12, "W": 68}, {"B": 2, "H": 8, "W": 20}],
+    ),
+    "convnext": (
+        """
+from .convnext import convnext
+small = convnext(dims=[20, 68], depths=[1, 1], num_classes=5)
+""",
+        [{"B": 1, "H": 12, "W": 76}, {"B": 2, "H": 8, "W": 8}],
+    ),
+    "poolformer": (
+        """
+from .poolformer import poolformer
+small = poolformer(dims=[24, 40], depths=[1, 1], num_classes=5)
+""",
+        [{"B": 1, "H": 20, "W": 44}, {"B": 2, "H": 8, "W": 8}],
+    ),
+    "conv_attention": (
+        """
+from .conv_attention import conv_attention
+small = conv_attention(dims=[36, 36, 64], depths=[1, 0, 1], num_classes=5)
+""",
+        [{"B": 1, "H": 32, "W": 48}, {"B": 2, "H": 16, "W": 32}],
+    ),
+    "mamba_attention": (
+        """
+from .mamba_attention import mamba_attention
+small = mamba_attention(dims=[32, 96], depths=[2, 1], num_classes=5)
+""",
+        [{"B": 1, "H": 28, "W": 56}, {"B": 2, "H": 28, "W": 28}],
+    ),
+    "vig": (
+        """
+from .vig import vig
+small = vig(dim=48, heads=3, depth=1, act=silu, num_classes=5)
+""",
+        [{"B": 1, "H": 48, "W": 80}, {"B": 2, "H": 32, "W": 32}],
+    ),
+    "swin": (
+        """
+from .swin import swin
+small = swin(dim=24, depths=[2, 1], heads=[2, 3], extent=3, num_classes=5)
+""",
+        [{"B": 1, "H": 24, "W": 48}, {"B": 2, "H": 24, "W": 24}],
+    ),
+    "deit": (
+        """
+from .deit import deit
+small = deit(dim=72, heads=3, depth=1, img_size=[32, 80], num_classes=5)
+""",
+        [{"B": 1, "H": 32, "W": 80}, {"B": 2, "H": 32, "W": 80}],
+    ),
+    "maxvit": (
+        """
+from .maxvit import maxvit
+small = maxvit(dims=[32, 64], depths=[1, 1], stem_dim=20, hidden=24, img_size=[64, 96], num_classes=5)
+""",
+        [{"B": 1, "H": 64, "W": 96}, {"B": 2, "H": 64, "W": 96}],
+    ),
+    "ccnet": (
+        """
+from .ccnet import ccnet_attention
+small = ccnet_attention(in_chans=40)
+""",
+        [{"B": 1, "H": 5, "W": 9}, {"B": 2, "H": 3, "W": 2}],
+    ),
+    "aggregation": (
+        """
+from std.attention import dynconv, linear_attention
+from std.layout import split_heads, merge_heads
+model net() {
+    input x: [B, C=24, H, W]
+    q, k, v = [split_heads(t, 2) for t in (x |> qkv: linear(72) |> split(3, C))]
+    near = dynconv(x, x |> w: conv(9, 1), neighborhood(3))
+    output y = near + (linear_attention(q, k, v) |> merge_heads)
+}
+small = net()
+""",
+        [{"B": 1, "H": 5, "W": 9}, {"B": 2, "H": 3, "W": 4}],
+    ),
+    # Numbers that builds of one text may differ in.
+    "arguments": (
+        """
+model net(scale: float, mode: str) {
+    input x: [B, C=20, H, W]
+    y = (x |> a: conv(20, 1)) * scale
+    output out = y |> b: conv(20, 1) |> gelu(approximate=mode)
+}
+small = net(scale=0.7, mode="none")
+""",
+        [{"B": 1, "H": 3, "W": 5}, {"B": 2, "H": 3, "W": 2}],
+    ),
+    "recurrences": (
+        """
+from std.recurrence import gated_linear, selective_scan
+model net() {
+    input x: [B, C=24, H, W]
+    q, k, v = x |> qkv: linear(72) |> split(3, C)
+    output y = gated_linear(q, k, v, sigmoid(k), raster(H, W))
+    output z = x |> ssm: selective_scan(cross(H, W), states=3) |> sum(way)
+}
+small = net()
+""",
+        [{"B": 1, "H": 5, "W": 9}, {"B": 2, "H": 3, "W": 4}],
+    ),
+    "windows": (
+        """
+from std.attention import attend
+from std.layout import split_heads, merge_heads
+model net() {
+    input x: [B, C=40, H, W]
+    param table: [heads=2, tap=9] = normal(0.1)
+    q, k, v = [split_heads(t, 2) for t in (x |> qkv: linear(120) |> split(3, C))]
+    a = attend(q, k, v, neighborhood(3), bias=table) |> merge_heads
+    b = attend(q, k, v, neighborhood(3, dilation=2)) |> merge_heads
+    c = attend(q, k, v, window(3)) |> merge_heads
+    d = attend(q, k, v, grid(3)) |> merge_heads
+    output y = a + b + c + d + (attend(q, k, v) |> merge_heads)
+}
+small = net()
+""",
+        [{"B": 1, "H": 6, "W": 12}, {"B": 2, "H": 6, "W": 6}],
+    ),
+}
+
+
+def with_kernels(program: Program, contract: Contract) -> str:
+    """The module of a program with all the fused kernels that it could have, whether they are worth it or not."""
+    return emit(fuse(program)[0], contract, Figures(0))
+
+
+def as_compiled(program: Program, contract: Contract) -> str:
+    """The module of a program with the fused kernels that `archc compile` chooses."""
+    return emit(driver.fused(program, contract), contract, Figures(0))
+
+
+def small(name: str) -> tuple[Program, Contract]:
+    """The network `name` of NETWORKS."""
+    library = load(Source("small.arch", NETWORKS[name][0], SPECS.resolve() / "small.arch"), {})
+    program = driver.build(Spec(library, ("small",), "small"), "small")
+    return program, driver.contract_of(program)
+
+
+def random_network(seed: int) -> tuple[Program, Contract, list[dict[str, int]]]:
+    """A network of a random spec that has something to fuse, and sizes that it takes; the same one for the same seed."""
+    sys.path.append(str(Path(__file__).parent.parent))
+    from whole_specs.author import Diverged, Unfit
+    from whole_specs.checks import build
+    from whole_specs.models import write_spec
+    from whole_specs.statements import EVERYTHING, STATEMENTS
+
+    words = sorted([*EVERYTHING, *STATEMENTS])
+    for turn in itertools.count():
+        source = random.Random(f"fused {seed} {turn}")
+        try:
+            spec = write_spec(lambda n, r=source: r.randrange(n) if r.random() < 0.6 else 0, source.choice(words))
+        except (Diverged, Unfit):
+            continue
+        program, contract, _ = build(spec.text, spec.variants[0].name)
+        if any(region.fused is not None for region in fuse(program)[1]):
+            sizes = choose_sizes(program, contract)
+            return program, contract, [s for s in sizes if math.prod(s.values()) <= MOST] or sizes[:1]
+    raise AssertionError
+
+
+def variants() -> Iterator[tuple[str, Program, Contract]]:
+    """Every variant of every shipped spec."""
+    for path in sorted(shipped()):
+        spec = load_spec(str(path))
+        for name in spec.variants:
+            program = driver.build(spec, name)
+            yield name, program, driver.contract_of(program)
+
+
+# ---- operators
+
+Called = tuple[Any, list[Any], list[float]]
+"""A fused operator, and the tensors and numbers that it was called with."""
+
+
+def calls(module: Any, run: Callable[[], object]) -> list[Called]:
+    """What the fused operators of a module are called with in `run`, where they compute in plain PyTorch; the same one
+    with tensors of the same sizes once."""
+    from torch import Tensor
+
+    if not hasattr(module, "FusedOp"):
+        return []
+    found: dict[tuple[Any, ...], Called] = {}
+
+    def call(operator: Any, *given: Any) -> Any:
+        tensors = [item.detach() for item in given if isinstance(item, Tensor)]
+        numbers = [float(number) for number in given[len(tensors) :]]
+        found.setdefault((operator.name, *(t.shape for t in tensors)), (operator, tensors, numbers))
+        return operator.torch_path(*given)
+
+    whole, module.FusedOp.__call__ = module.FusedOp.__call__, call
+    try:
+        run()
+    finally:
+        module.FusedOp.__call__ = whole
+    return list(found.values())
