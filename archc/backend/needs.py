@@ -26,9 +26,10 @@ def helper_source(name: str) -> str:
 
 @cache
 def helper_uses(name: str) -> tuple[str, ...]:
-    """The other helpers that a helper calls."""
+    """The other helpers that a helper calls, and what those call, each before what calls it."""
     names = {node.id for node in ast.walk(ast.parse(helper_source(name))) if isinstance(node, ast.Name)}
-    return tuple(sorted(n for n in names if n != name and (folder("codegen") / "helpers" / f"{n}.py").is_file()))
+    called = sorted(n for n in names if n != name and (folder("codegen") / "helpers" / f"{n}.py").is_file())
+    return tuple(dict.fromkeys(inner for n in called for inner in (*helper_uses(n), n)))
 
 
 @dataclass

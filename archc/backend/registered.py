@@ -9,17 +9,18 @@ from functools import cached_property
 from typing import Any
 
 from archc.backend.evaluator import BUILTINS, Bound, Dotted, Evaluator, Function, RereadError, Unread
-from archc.backend.torch_shapes import RESERVED, Body, Module, Refused, Tensor, module, tensor
+from archc.backend.torch_shapes import MODULES, RESERVED, Body, Module, Refused, Tensor, module, tensor
 from archc.records import dataclass
 
 
 @dataclass(frozen=True, eq=False)
 class Class:
-    """A class of the file that inherits from nn.Module alone."""
+    """A class of the file that inherits from nn.Module alone, or from a module of torch with a `forward` of its own."""
 
     node: ast.ClassDef
     methods: dict[str, ast.FunctionDef]
     constants: dict[str, Any]
+    base: str = "Module"
 
     @cached_property
     def kept(self) -> dict[str, str]:
@@ -113,8 +114,9 @@ class Modules(Evaluator):
         self.names[name] = value
 
     def _class(self, node: ast.ClassDef) -> Class | Unread:
-        made = Class(node, {}, {})
-        plain = [ast.unparse(base) for base in node.bases] == ["nn.Module"]
+        bases = [ast.unparse(base) for base in node.bases]
+        made = Class(node, {}, {}, bases[0].removeprefix("nn.") if len(bases) == 1 else "")
+        plain = bases == [f"nn.{made.base}"] and (made.base == "Module" or made.base in MODULES)
         plain = plain and self.names.get("nn") == Dotted("torch.nn") and not node.keywords and not node.decorator_list
         for item in node.body:
             match item:
@@ -127,6 +129,8 @@ class Modules(Evaluator):
                     pass
                 case _:
                     plain = False
+        if made.base != "Module":  # what torch's own constructor calls is left as it is
+            plain = plain and not made.constants and set(made.methods) <= {"forward", "extra_repr"}
         return made if plain else Unread(node.lineno)
 
     # ---- calls
@@ -143,6 +147,8 @@ class Modules(Evaluator):
 
     def _construct(self, cls: Class, args: Sequence[Any], keywords: Mapping[str, Any]) -> Module:
         """A module of a class of the file; equal arguments make equal modules, which are evaluated once."""
+        if cls.base != "Module":
+            return self._library(f"torch.nn.{cls.base}", args, keywords)
         kept, others = cls.sorted_out(args, keywords)
         key = _key((cls.node.name, others))
         if key is not None and key in self.made:

@@ -169,7 +169,13 @@ REFUSED = {
         "definition of `f` in line",
     ),
     "a shadowed name": ("self.a = nn.Linear(len([1]), 1)", "def len(x):\n    return 3\n", "definition of `len`"),
-    "another class": ("self.a = B()", "class B(nn.Linear):\n    pass\n", "definition of `B` in line 5"),
+    "another class": ("self.a = B()", "class B(torch.Tensor):\n    pass\n", "definition of `B` in line 5"),
+    "a torch module that is made otherwise": (
+        "self.a = B(1, 1)",
+        "class B(nn.Linear):\n    def reset_parameters(self):\n        self.more = nn.Linear(1, 1)\n",
+        "definition of `B` in line 5",
+    ),
+    "a torch module that makes another": ("self.a = B(1)", "class B(nn.Sequential):\n    pass\n", "definition of `B`"),
     "a class that registers in its own way": (
         "self.a = B()",
         "class B(nn.Module):\n    def __setattr__(self, name, value):\n        pass\n",
