@@ -153,6 +153,8 @@ class TwinWriter(Writer):
         return super().number(value)
 
     def _variable(self, var: Var) -> str:
+        if var in self.numbers:
+            return self.numbers[var]
         raise NotImplementedError(f"{var.name} varies from build to build: the region must be given it as a number")
 
 

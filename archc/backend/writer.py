@@ -35,6 +35,7 @@ from archc.ir.graph import (
 from archc.ir.sym import Const, Extent, Scalar, Sym, Var, substitute
 from archc.ir.types import Dim, TensorType
 from archc.records import dataclass
+from archc.where.text import QUERIES
 
 LONGEST = 110  # an expression longer than this gets a line of its own
 
@@ -337,7 +338,10 @@ class Writer:
             if isinstance(tensor, Owned):
                 texts.append(f"{self.owner.child_text(tensor.entry)}.{tensor.name}")
             else:
-                texts.append(self.operand(tensor).merged(self).to(order(statement, tensor)).text)
+                operand, wanted = self.operand(tensor), order(statement, tensor)
+                # What lies in the form of a region may be asked for as it is.
+                operand = operand if QUERIES in wanted else operand.merged(self)
+                texts.append(operand.to(wanted).text)
         texts += [self.number(number) for number in statement.numbers]
         call = f"{self.needs.kernels.of(statement)}({', '.join(texts)})"
         if len(statement.outputs) == 1:

@@ -5,6 +5,8 @@ An operation says of itself what it is (`Op.core`); a family of kernels takes th
 
 from __future__ import annotations
 
+from typing import Any
+
 from archc.records import dataclass
 
 
@@ -29,4 +31,32 @@ class Matmul:
     bias: bool
 
 
-Core = Stencil | Matmul
+@dataclass(frozen=True)
+class Scores:
+    """Products of queries and keys over the taps of the region `over`."""
+
+    over: Any
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Sums of values over the taps of the region `over`, with weights."""
+
+    over: Any
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """A softmax along `axis`."""
+
+    axis: str
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """A number for each query and tap of the region `over` that depends on where they lie to each other alone."""
+
+    over: Any
+
+
+Core = Stencil | Matmul | Scores | Mixture | Softmax | Offsets

@@ -144,6 +144,7 @@ class _Plan:
         view = View(body, template, counts)
         fused: dict[int, Fused] = {}  # by the place of the last operation
         refused: dict[int, Region] = {}
+        instead: dict[int, Apply] = {}
         for kind in families():
             for place in range(len(body)):
                 if not view.free(place):
@@ -161,6 +162,7 @@ class _Plan:
                     case Found() as found:
                         made = _fused(kind.name, view, found)
                         fused[max(found.places)] = made
+                        instead |= dict(found.instead)
                         view.taken.update(found.places)
                         self.found.append(Region(template, kind.name, core, made.steps, made))
                     case Refused(places=places, why=why):
@@ -171,6 +173,7 @@ class _Plan:
         }
         result: list[Statement] = []
         for place, statement in enumerate(body):
+            statement = instead.get(place, statement)
             if place in fused:
                 result.append(fused[place])
             elif isinstance(statement, Assign) and isinstance(statement.value, Value) and statement.value.uid in inner:
@@ -194,17 +197,23 @@ class _Plan:
 
 def _read_between(view: View, found: Found) -> bool:
     """Whether a statement between the operations, which stand where the last one stood, reads what they make."""
-    made = {v.uid for place in found.places for v in view.step(place).outputs}
-    between = [view.body[p] for p in range(min(found.places), max(found.places)) if p not in found.places]
-    last = {v.uid for v in view.step(max(found.places)).outputs}
-    counts = read_in(tuple(s for s in between if not isinstance(s, Assign)))
-    counts.update(v.uid for s in between if isinstance(s, Assign) for v in values((s.value,)) if view.readers[v.uid] > 1)
-    return any(counts[uid] for uid in made - last)
+    outputs = {v.uid for v in _outputs(view, found)} - {v.uid for v in view.step(max(found.places)).outputs}
+    left = {*found.places, *(place for place, _ in found.instead)}
+    between = [view.body[p] for p in range(min(found.places), max(found.places)) if p not in left]
+    named = {v.uid for s in between if isinstance(s, Assign) for v in values((s.value,))}
+    return any(read_in(tuple(between))[uid] or uid in named for uid in outputs)
+
+
+def _outputs(view: View, found: Found) -> tuple[Value, ...]:
+    """What the operations make for others than themselves."""
+    steps = [view.step(place) for place in sorted(found.places)]
+    read = Counter(v.uid for step in steps for v in values(step.inputs))
+    read.update(v.uid for place, _ in found.instead for v in values(view.step(place).inputs))
+    read.subtract(v.uid for _, step in found.instead for v in values(step.inputs))
+    return tuple(v for step in steps for v in step.outputs if view.readers[v.uid] > read[v.uid])
 
 
 def _fused(family: str, view: View, found: Found) -> Fused:
     steps = tuple(view.step(place) for place in sorted(found.places))
-    read = Counter(v.uid for step in steps for v in values(step.inputs))
-    outputs = tuple(v for step in steps for v in step.outputs if view.readers[v.uid] > read[v.uid])
+    outputs = _outputs(view, found)
     return Fused(family, found.core, steps, found.tensors, found.arguments, found.numbers, outputs, steps[0].span)
-

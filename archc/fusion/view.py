@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import field
 
 from archc.fusion.cores import Core
@@ -15,13 +15,17 @@ from archc.records import dataclass
 
 @dataclass(frozen=True)
 class Found:
-    """What a family would compute together: the places of the operations, and what its operator is called with."""
+    """What a family would compute together: the places of the operations, and what its operator is called with.
+
+    `instead` are operations that stay, and read something else: by their places.
+    """
 
     core: Core
     places: tuple[int, ...]
     tensors: tuple[Value | Owned, ...]
     arguments: tuple[str, ...]
     numbers: tuple[Scalar, ...] = ()
+    instead: tuple[tuple[int, Apply], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,12 @@ class View:
         """Whether the statement is an operation that no region holds yet."""
         return place not in self.taken and isinstance(self.body[place], Apply)
 
-    def reader(self, value: Value) -> int | None:
-        """The place of the operation that alone reads `value`, and once; None where there is none here."""
-        places = self.users.get(value.uid, [])
-        if self.readers[value.uid] == 1 and len(places) == 1 and self.free(places[0]):
+    def reader(self, value: Value, but: Collection[int] = ()) -> int | None:
+        """The place of the operation that alone reads `value`, and once, those at `but` left out; None where there is none
+        here."""
+        users = self.users.get(value.uid, [])
+        places = [place for place in users if place not in but]
+        if self.readers[value.uid] == len(users) and len(places) == 1 and self.free(places[0]):
             return places[0]
         return None
 

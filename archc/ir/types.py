@@ -128,6 +128,10 @@ class TensorType:
         return tuple(axis for axis in self.axes if axis.is_position)
 
     @property
+    def names_of_positions(self) -> tuple[str, ...]:
+        return tuple(axis.name for axis in self.positions)
+
+    @property
     def elements(self) -> Size:
         """How many numbers the tensor holds."""
         total = Size.of(1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.fusion.cores import Softmax as SoftmaxCore
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, Reach, arg, need
 from archc.ops.checks import floating, numeric, result_type
@@ -72,6 +73,9 @@ class Softmax(Along):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return xs[0].elements * 5
+
+    def core(self, x: TensorType) -> SoftmaxCore:
+        return SoftmaxCore(self.axis)
 
     def value(self, run: Run, data: Any) -> Any:
         weights = run.torch.exp(data - data.max(-1, keepdim=True).values)

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.fusion.cores import Mixture, Scores
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import ZERO, Check, Code, Note, Op, OpError, Reach, arg, need
 from archc.ops.checks import floating, numbered_alike, numeric, result_type
@@ -175,6 +176,9 @@ class Correlate(Over, Op):
             else reach_of(self.over, self.places(xs[0].positions, xs[1].positions, xs[2:]), axis)
         )
 
+    def core(self, q: TensorType, k: TensorType, *extra: TensorType) -> Scores:
+        return Scores(self.over)
+
     def torch(self, code: Code, q: Operand, k: Operand, *extra: Operand) -> Operand:
         type, code = result_type(self, q, k, *extra), once(code)
         q, k = q.merged(code), k.merged(code)
@@ -266,6 +270,9 @@ class Aggregate(Over, Op):
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         return Reach(axis) if operand == 0 else reach_of(self.over, self._at(xs[0], xs[1], xs[2:]), axis)
+
+    def core(self, w: TensorType, v: TensorType, *extra: TensorType) -> Mixture:
+        return Mixture(self.over)
 
     def torch(self, code: Code, w: Operand, v: Operand, *extra: Operand) -> Operand:
         type, code = result_type(self, w, v, *extra), once(code)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.fusion.cores import Offsets
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg
 from archc.ops.checks import result_type, whole
@@ -100,6 +101,9 @@ class Relative(Over, Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
+
+    def core(self, table: TensorType, like: TensorType, *extra: TensorType) -> Offsets:
+        return Offsets(self.over)
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         return Reach(axis)

@@ -48,6 +48,20 @@ class Places:
 
 
 @dataclass(frozen=True)
+class Block:
+    """How a region takes an axis apart into groups of positions that are each other's keys.
+
+    `kind` is window (`size` side by side), grid (`size` spread evenly), whole (all), or alone (one). The axis is a ring
+    that begins at `shift`; nobody sees over the `seam`.
+    """
+
+    kind: str
+    size: Scalar | None = None
+    shift: Scalar | None = None
+    seam: bool = False
+
+
+@dataclass(frozen=True)
 class Region:
     """Base of all regions. `grouped` says how it gathers, `local` that it relates a map to itself."""
 
@@ -122,6 +136,10 @@ class Region:
     def reach(self, at: Places, axis: str) -> Reach | None:
         """What a query sees of the keys along a position axis, where sizes are numbers; None: maybe all."""
         return None if axis in self.axes(at.names) else Reach(axis)
+
+    def blocks(self, names: Sequence[str]) -> tuple[Block, ...] | None:
+        """Along each of the position axes `names`, the blocks that the taps of a query are; None where they are none."""
+        return None
 
     # ---- meaning
 

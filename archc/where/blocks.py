@@ -12,7 +12,7 @@ from archc.ir.sym import Scalar
 from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions
+from archc.where.base import Block, Form, Places, fixed, numbers, one_of, same_positions
 from archc.where.local import Local
 from archc.where.text import GROUPS, QUERIES, TAP, arrange, product_text, then, trailing, tuple_text
 
@@ -33,6 +33,11 @@ class Blocks(Local):
 
     def count(self, code: Code, k: Operand, at: Places) -> str:
         return product_text([code.number(b) for b in self.cut(len(self.axes(at.names)))])
+
+    def _blocks(self, names: Sequence[str], kind: str) -> tuple[Block, ...]:
+        moved = self.axes(names)
+        sizes = dict(zip(moved, self.cut(len(moved)), strict=True))
+        return tuple(Block(kind, sizes[name]) if name in sizes else Block("alone") for name in names)
 
     @property
     def ragged(self) -> bool:
@@ -184,6 +189,9 @@ class Window(Blocks):
     def ragged(self) -> bool:
         return self.rule is not None
 
+    def blocks(self, names: Sequence[str]) -> tuple[Block, ...] | None:
+        return self._blocks(names, "window") if self.rule in (None, "drop") else None
+
     def check(self, check: Check, at: Places) -> None:
         one_of(self.edge, (None, "drop", "zero"), "edge")
         same_positions(check, at, self.name)
@@ -225,6 +233,9 @@ class Grid(Blocks):
 
     def cut(self, count: int) -> tuple[Scalar, ...]:
         return numbers(self.size, count, "size")
+
+    def blocks(self, names: Sequence[str]) -> tuple[Block, ...]:
+        return self._blocks(names, "grid")
 
     def check(self, check: Check, at: Places) -> None:
         same_positions(check, at, self.name)

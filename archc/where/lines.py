@@ -11,7 +11,7 @@ from archc.backend.operand import ATOM, Operand
 from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Form, Places, chosen, same_positions
+from archc.where.base import Block, Form, Places, chosen, same_positions
 from archc.where.local import Local
 from archc.where.text import GROUPS, QUERIES, TAP, arrange, product_text, then, trailing, tuple_text
 
@@ -45,6 +45,10 @@ class Span(Local):
                 )
         if not self._spanned(at):
             raise OpError(f"`{self.name}` needs keys with a position axis", "E0302")
+
+    def blocks(self, names: Sequence[str]) -> tuple[Block, ...]:
+        moved = self.axes(names)
+        return tuple(Block("whole" if name in moved else "alone") for name in names)
 
     def _ride(self, at: Places) -> tuple[str, ...]:
         moved = self.axes(at.names)

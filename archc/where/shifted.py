@@ -13,7 +13,7 @@ from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
 from archc.where import emit
-from archc.where.base import Form, Places, Region, numbers, one_of
+from archc.where.base import Block, Form, Places, Region, numbers, one_of
 from archc.where.emit import query_sizes
 from archc.where.local import Local
 from archc.where.text import TAP, arrange, probe, then, trailing, tuple_text
@@ -49,6 +49,17 @@ class Shifted(Region):
     @property
     def leaks(self) -> bool:
         return self.edge.value == "drop"
+
+    def blocks(self, names: Sequence[str]) -> tuple[Block, ...] | None:
+        inner, moved = self.region.blocks(names), self.axes(names)
+        if inner is None:
+            return None
+        shifts = dict(zip(moved, self._shifts(len(moved)), strict=True))
+        seam = self.edge.value == "drop"
+        return tuple(
+            Block(block.kind, block.size, shifts[name], seam) if name in shifts else block
+            for name, block in zip(names, inner, strict=True)
+        )
 
     def _shifts(self, count: int) -> tuple[Scalar, ...]:
         return numbers(self.shift, count, "shift", least=-(2**31), fixed=False)

@@ -74,15 +74,20 @@ class FusedOp:
     def __call__(self, *given: Any) -> Any:
         tensors = [item for item in given if isinstance(item, Tensor)]
         device = tensors[0].device.type
-        if not uses_kernels(tensors[0]) or transformed():
+        numbers = [float(number) for number in given[len(tensors) :]]
+        if not uses_kernels(tensors[0]) or transformed() or not self.suits(tensors, numbers):
             return self.torch_path(*given)
         if torch.is_autocast_enabled(device):
             low = torch.get_autocast_dtype(device)
             tensors[: self.cast] = [t.to(low) if t.is_floating_point() else t for t in tensors[: self.cast]]
-        made = self.op(tensors, [float(number) for number in given[len(tensors) :]])
+        made = self.op(tensors, numbers)
         return made[0] if self.outputs == 1 else tuple(made[: self.outputs])
 
     # ---- what subclasses say
+
+    def suits(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> bool:
+        """Whether kernels compute it for these sizes at least as fast as the library."""
+        return True
 
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
         raise NotImplementedError
