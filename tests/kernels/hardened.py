@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import triton.language as tl
+from triton.language.semantic import TritonSemantic
 from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
@@ -138,6 +139,18 @@ def set_grid_idx(self: Any, x: int, y: int, z: int) -> None:
     _set_grid_idx(self, x, y, z)
 
 
+_load_legacy = TritonSemantic._load_legacy
+
+
+def load_legacy(self: Any, pointers: Any, mask: Any, other: Any, *rest: Any) -> Any:
+    """An `other` of one element that is zero counts as none in the interpreter, where truth is that of the number."""
+    made = _load_legacy(self, pointers, mask, other, *rest)
+    if other is not None and made.handle.data.size == 1 and not np.all(mask.handle.data):
+        value = self.cast(other, made.dtype.scalar).handle.data
+        made.handle.data = np.broadcast_to(value, made.handle.data.shape).astype(made.handle.data.dtype)
+    return made
+
+
 _init_args = GridExecutor._init_args_hst
 
 
@@ -162,6 +175,7 @@ def init_args(self: Any, args: Any, keywords: Any) -> Any:
 
 
 interpreter._convert_float = convert_float
+TritonSemantic._load_legacy = load_legacy
 InterpreterBuilder.cast_impl = cast
 InterpreterBuilder.binary_op = binary
 InterpreterBuilder.unary_op = unary
