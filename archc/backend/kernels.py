@@ -43,6 +43,11 @@ def _provides(name: str) -> frozenset[str]:
     return frozenset(n.name for n in _files()[name].body if isinstance(n, (ast.FunctionDef, ast.ClassDef)))
 
 
+def kernel_names() -> frozenset[str]:
+    """The functions and classes of all files."""
+    return frozenset(name for file in _files() for name in _provides(file))
+
+
 @cache
 def _uses(name: str) -> tuple[str, ...]:
     """The files that a file imports from beside it."""

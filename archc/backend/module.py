@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 from archc.backend.classes import Classes, ClassWriter, docstring
@@ -12,13 +13,14 @@ from archc.backend.classifier import Classifier, classifier_of
 from archc.backend.constructor import Constructor, init_call, python_type
 from archc.backend.document import WIDTH
 from archc.backend.fold import fold_constants
+from archc.backend.kernels import kernel_names
 from archc.backend.layout import lay_out
 from archc.backend.needs import Needs, without_imports
 from archc.backend.outputs import forward_lines
 from archc.backend.python import attribute_name, class_name, identifier, literal, plain_text, quoted
 from archc.backend.writer import Line, negated
 from archc.contract import Contract, solve
-from archc.ir.graph import InitRule, Value
+from archc.ir.graph import Branch, Call, Fused, InitRule, Repeat, Statement, Template, Value
 from archc.ir.program import Program
 from archc.ir.sym import Const, Sym, Var, plain
 from archc.records import dataclass
@@ -58,6 +60,32 @@ def emitted_classes(program: Program, contract: Contract) -> Classes:
     return file.classes
 
 
+def _fuses(template: Template, known: dict[int, bool] | None = None) -> bool:
+    """Whether a component, or one in it, has fused operators."""
+    known = {} if known is None else known
+    if id(template) not in known:
+        known[id(template)] = False  # until something is found
+        for statement in _every(template.body):
+            match statement:
+                case Fused():
+                    known[id(template)] = True
+                case Call(template=inner):
+                    known[id(template)] |= _fuses(inner, known)
+                case Repeat(turns=turns):
+                    known[id(template)] |= any(_fuses(turn.template, known) for turn in turns)
+                case _:
+                    pass
+    return known[id(template)]
+
+
+def _every(body: tuple[Statement, ...]) -> Iterator[Statement]:
+    """All statements, both arms of branches."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, Branch):
+            yield from _every((*(statement.then or ()), *(statement.otherwise or ())))
+
+
 class _File:
     def __init__(self, program: Program, contract: Contract, figures: Figures, sensitive: tuple[str, ...]) -> None:
         self.program, self.contract, self.figures, self.sensitive = program, contract, figures, sensitive
@@ -70,6 +98,8 @@ class _File:
         if self.model_name in (identifier(program.name), "F", "Tensor", "Any", "Sequence", "Callable"):
             self.model_name += "Model"
         self.classes.names |= {self.model_name, identifier(program.name)}
+        if any(map(_fuses, (program.root, *(e.template for e in program.entry_points)))):
+            self.classes.names |= kernel_names()
         self.classifier: Classifier | None = classifier_of(program)
 
     def text(self) -> str:

@@ -5,9 +5,12 @@ An operation says of itself what it is (`Op.core`); a family of kernels takes th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archc.records import dataclass
+
+if TYPE_CHECKING:
+    from archc.where.paths import Path
 
 
 @dataclass(frozen=True)
@@ -59,4 +62,25 @@ class Offsets:
     over: Any
 
 
-Core = Stencil | Matmul | Scores | Mixture | Softmax | Offsets
+@dataclass(frozen=True)
+class Contraction:
+    """The product of two tensors, aligned by name, summed over `axes`."""
+
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """h[t] = decay[t] h[t-1] + update[t] along each of the paths `ways`, which run over the axes `over`.
+
+    A family adds what it takes its tensors for: the `letters` of all axes, in the order in which its operator takes them,
+    and the `roles` of the tensors.
+    """
+
+    ways: tuple[Path, ...]
+    over: tuple[str, ...]
+    letters: tuple[tuple[str, str], ...] = ()
+    roles: str = ""
+
+
+Core = Stencil | Matmul | Scores | Mixture | Softmax | Offsets | Contraction | Recurrence

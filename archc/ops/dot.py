@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import PRODUCT, Operand
+from archc.fusion.cores import Contraction
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
 from archc.ops.checks import distinct, floating, numbered_alike, result_type
@@ -80,6 +81,9 @@ class Dot(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0) if self.axes else ys[0].elements
+
+    def core(self, *xs: TensorType) -> Contraction:
+        return Contraction(tuple(self.axes))
 
     # ---- PyTorch
 

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.fusion.cores import Recurrence
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Note, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
@@ -106,6 +107,10 @@ class Recur(Op):
         if self.several or not direct(paths[0]):
             found.append(Note("float", ys[0].elements))
         return tuple(found)
+
+    def core(self, *xs: TensorType) -> Recurrence:
+        paths = unfold(self.along)
+        return Recurrence(paths, tuple(dict.fromkeys(name for path in paths for name in path.over)))
 
     # ---- PyTorch
 

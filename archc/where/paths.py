@@ -76,6 +76,14 @@ class Path:
         """The text of an integer tensor: the flat positions, all sequences one behind the other."""
         raise NotImplementedError
 
+    def unreversed(self) -> tuple[Path, bool]:
+        """The path, or the one that it goes backwards; and whether it does."""
+        return self, False
+
+    def numbers(self) -> tuple[Scalar, ...]:
+        """The numbers that its order depends on, besides the sizes of its axes."""
+        return ()
+
 
 def row_major(sizes: Sequence[int]) -> list[Position]:
     """Every position, the last axis fastest."""
@@ -202,6 +210,13 @@ class Reverse(Path):
     def lattices(self) -> int:
         return self.path.lattices()
 
+    def unreversed(self) -> tuple[Path, bool]:
+        path, reverse = self.path.unreversed()
+        return path, not reverse
+
+    def numbers(self) -> tuple[Scalar, ...]:
+        return self.path.numbers()
+
     def count(self, code: Code) -> str:
         return self.path.count(code)
 
@@ -229,6 +244,9 @@ class Blocked(Path):
 
     def cuts(self) -> tuple[Scalar, ...]:
         return numbers(getattr(self, self.number), len(self.over), self.number)
+
+    def numbers(self) -> tuple[Scalar, ...]:
+        return (*self.cuts(), *self._inner().numbers())
 
     def check(self, check: Check, x: TensorType) -> None:
         self._inner().check(check, x)

@@ -5,23 +5,23 @@ import torch
 from torch import Tensor
 
 from .fused import jit, tl, triton
-from .recurrence import Recurrence, base, chosen, part, position
+from .recurrence import Recurrence, gradient_base, path_position, sample_base, way_loops
 
 
 @jit
-def rows(x, strides, o_p, o_x, m_p, m_x, AXIS: tl.constexpr, OTHER: tl.constexpr):
+def gated_rows(x, strides, o_p, o_x, m_p, m_x, AXIS: tl.constexpr, OTHER: tl.constexpr):
     """The values of a tensor at some positions, along the axis AXIS of (b, w, p, r, s, f): [BT, BX]"""
     return tl.load(x + o_p[:, None] * strides[2] + o_x[None, :] * strides[AXIS], m_p[:, None] & m_x[None, :], OTHER)
 
 
 @jit
-def put_rows(x, strides, o_p, o_x, m_p, m_x, b_x, AXIS: tl.constexpr):
+def gated_put(x, strides, o_p, o_x, m_p, m_x, b_x, AXIS: tl.constexpr):
     o_x = o_p[:, None] * strides[2] + o_x[None, :] * strides[AXIS]
     tl.store(x + o_x, b_x.to(x.dtype.element_ty), m_p[:, None] & m_x[None, :])
 
 
 @jit
-def across(b_x, H: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
+def gated_across(b_x, H: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
     """Rows come in pairs of H: of each row, the sum over the H rows that its own are paired with. [BT, BK]"""
     half = tl.arange(0, 2)[None, :, None]
     b_sum = tl.sum(tl.reshape(b_x, [BT // (2 * H), 2, H, BK]), 2)  # [pairs, 2, BK]
@@ -32,7 +32,7 @@ def across(b_x, H: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
 
 
 @jit
-def pairs(b_q, b_k, b_pre, b_suf, o_t, H: tl.constexpr, PRECISION: tl.constexpr):
+def gated_pairs(b_q, b_k, b_pre, b_suf, o_t, H: tl.constexpr, PRECISION: tl.constexpr):
     """The weights of steps in the first H rows of their block of 2 H for those in the second. [BT, BT]"""
     m_first = (o_t // H % 2 == 0)[:, None]
     b_q = tl.where(m_first, 0.0, b_q * b_pre)
@@ -42,26 +42,26 @@ def pairs(b_q, b_k, b_pre, b_suf, o_t, H: tl.constexpr, PRECISION: tl.constexpr)
 
 
 @jit
-def doubled(b_pre, b_suf, o_t, H: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
+def gated_doubled(b_pre, b_suf, o_t, H: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
     """From the products of decays in blocks of H rows those in blocks of 2 H, and of each row that of the block beside it."""
     m_first = (o_t // H % 2 == 0)[:, None]
-    b_whole = across(tl.where((o_t % H == H - 1)[:, None], b_pre, 0.0), H, BT, BK)
+    b_whole = gated_across(tl.where((o_t % H == H - 1)[:, None], b_pre, 0.0), H, BT, BK)
     return tl.where(m_first, b_pre, b_pre * b_whole), tl.where(m_first, b_suf * b_whole, b_suf), b_whole
 
 
 @jit
-def halved(
+def gated_halved(
     b_q, b_k, b_pre, b_suf, b_whole, b_ga, b_gpre, b_gsuf, b_gall, o_t, H: tl.constexpr, PRECISION: tl.constexpr,
     BT: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of `pairs` and of `doubled`: what q and k get, and those of the products in blocks of H rows from
+    """The gradients of `gated_pairs` and of `gated_doubled`: what q and k get, and those of the products in blocks of H rows from
     those in blocks of 2 H (b_gall: of the product of all rows of a block)."""
     m_first = (o_t // H % 2 == 0)[:, None]
     m_pairs = (o_t // H % 2 == 1)[:, None] & (o_t[:, None] // H == o_t[None, :] // H + 1)
     b_ga = tl.where(m_pairs, b_ga, 0.0)
     b_gql = tl.dot(b_ga, b_k * b_suf, input_precision=PRECISION)  # 0 in the first rows
     b_gkl = tl.dot(tl.trans(b_ga), b_q * b_pre, input_precision=PRECISION)  # 0 in the second
-    b_gwhole = across(tl.where(m_first, b_gsuf * b_suf, b_gpre * b_pre), H, BT, BK)
+    b_gwhole = gated_across(tl.where(m_first, b_gsuf * b_suf, b_gpre * b_pre), H, BT, BK)
     b_gpre = tl.where(m_first, b_gpre, b_gpre * b_whole + b_gql * b_q)
     b_gsuf = tl.where(m_first, b_gsuf * b_whole + b_gkl * b_k, b_gsuf)
     return b_gql * b_pre, b_gkl * b_suf, b_gpre, b_gsuf, b_gall * b_whole + b_gwhole
@@ -83,13 +83,13 @@ def gated_kernel(
     """
     i_n = tl.program_id(0).to(tl.int64)  # (b, way, line, r)
     i_r, i_q, i_w = i_n % R, i_n // R % LINES, i_n // (R * LINES) % WAYS
-    i_b = i_n // (R * LINES * WAYS)
+    sample = (i_n // (R * LINES * WAYS), i_w, i_r)
     o_k, o_v = tl.arange(0, BK), tl.program_id(1) * BV + tl.arange(0, BV)
     m_k, m_v = o_k < K, o_v < V
-    q, k = base(q, q_strides, i_b, i_w, i_r), base(k, k_strides, i_b, i_w, i_r)
-    v, d = base(v, v_strides, i_b, i_w, i_r), base(d, d_strides, i_b, i_w, i_r)
-    y = base(y, y_strides, i_b, i_w, i_r)
-    loops = chosen(ways, i_w)
+    q, k = sample_base(q, q_strides, sample), sample_base(k, k_strides, sample)
+    v, d = sample_base(v, v_strides, sample), sample_base(d, d_strides, sample)
+    y = sample_base(y, y_strides, sample)
+    loops = way_loops(ways, i_w)
     line = order + (i_w * LINES + i_q) * L
     o_t = tl.arange(0, BT)
     b_s = tl.zeros([BK, BV], tl.float32)
@@ -98,23 +98,23 @@ def gated_kernel(
             o_s = ((i_n * tl.cdiv(L, BT) + i_t) * K + o_k[:, None]) * V + o_v[None, :]
             tl.store(states + o_s, b_s, m_k[:, None] & m_v[None, :])
         m_t = i_t * BT + o_t < L
-        o_p, _ = position(i_t * BT + o_t, loops, line, L, ORDERED)
-        b_k = rows(k, k_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)  # [BT, BK]
-        b_v = rows(v, v_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)  # [BT, BV]
-        b_pre = rows(d, d_strides, o_p, o_k, m_t, m_k, 4, 1.0).to(tl.float32)  # [BT, BK]
+        o_p, _ = path_position(i_t * BT + o_t, loops, line, L, ORDERED)
+        b_k = gated_rows(k, k_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)  # [BT, BK]
+        b_v = gated_rows(v, v_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)  # [BT, BV]
+        b_pre = gated_rows(d, d_strides, o_p, o_k, m_t, m_k, 4, 1.0).to(tl.float32)  # [BT, BK]
         b_suf = tl.full([BT, BK], 1.0, tl.float32)
         if not KEEP:
-            b_q = rows(q, q_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)
+            b_q = gated_rows(q, q_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)
             b_a = tl.where(o_t[:, None] == o_t[None, :], tl.sum(b_q * b_k, 1)[:, None], 0.0)  # [BT, BT]
         # b_pre: the decays from the start of a block of H rows to each row; b_suf: those behind it, to the block's end.
         for n in tl.static_range(LEVELS):
             if not KEEP:
-                b_a += pairs(b_q, b_k, b_pre, b_suf, o_t, 1 << n, PRECISION)
-            b_pre, b_suf, _ = doubled(b_pre, b_suf, o_t, 1 << n, BT, BK)
+                b_a += gated_pairs(b_q, b_k, b_pre, b_suf, o_t, 1 << n, PRECISION)
+            b_pre, b_suf, _ = gated_doubled(b_pre, b_suf, o_t, 1 << n, BT, BK)
         if not KEEP:
             b_y = tl.dot(b_q * b_pre, b_s, input_precision=PRECISION)
             b_y = tl.dot(b_a, b_v, b_y, input_precision=PRECISION)
-            put_rows(y, y_strides, o_p, o_v, m_t, m_v, b_y, 5)
+            gated_put(y, y_strides, o_p, o_v, m_t, m_v, b_y, 5)
         b_all = tl.sum(tl.where((o_t == BT - 1)[:, None], b_pre, 0.0), 0)  # [BK]
         b_ks = tl.trans(b_k * b_suf)
         b_s = tl.dot(b_ks, b_v, b_s * b_all[:, None], input_precision=PRECISION)
@@ -134,15 +134,15 @@ def gated_gradient_kernel(
     """
     i_n, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)  # (b, way, line, r)
     i_r, i_q, i_w = i_n % R, i_n // R % LINES, i_n // (R * LINES) % WAYS
-    i_b = i_n // (R * LINES * WAYS)
+    sample = (i_n // (R * LINES * WAYS), i_w, i_r)
     o_k, o_v = tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
     m_k, m_v = o_k < K, o_v < V
-    q, k = base(q, q_strides, i_b, i_w, i_r), base(k, k_strides, i_b, i_w, i_r)
-    v, d = base(v, v_strides, i_b, i_w, i_r), base(d, d_strides, i_b, i_w, i_r)
-    dy = base(dy, y_strides, i_b, i_w, i_r)
-    gq, gk = part(gq, gq_strides, i_b, i_w, i_r, i_q, i_v, 0), part(gk, gk_strides, i_b, i_w, i_r, i_q, i_v, 0)
-    gv, gd = part(gv, gv_strides, i_b, i_w, i_r, i_q, i_v, 0), part(gd, gd_strides, i_b, i_w, i_r, i_q, i_v, 0)
-    loops = chosen(ways, i_w)
+    q, k = sample_base(q, q_strides, sample), sample_base(k, k_strides, sample)
+    v, d = sample_base(v, v_strides, sample), sample_base(d, d_strides, sample)
+    dy = sample_base(dy, y_strides, sample)
+    gq, gk = gradient_base(gq, gq_strides, sample, i_q, i_v, 0), gradient_base(gk, gk_strides, sample, i_q, i_v, 0)
+    gv, gd = gradient_base(gv, gv_strides, sample, i_q, i_v, 0), gradient_base(gd, gd_strides, sample, i_q, i_v, 0)
+    loops = way_loops(ways, i_w)
     line = order + (i_w * LINES + i_q) * L
     o_t = tl.arange(0, BT)
     m_diagonal = o_t[:, None] == o_t[None, :]
@@ -150,22 +150,22 @@ def gated_gradient_kernel(
     for n in range(tl.cdiv(L, BT)):
         i_t = tl.cdiv(L, BT) - 1 - n
         m_t = i_t * BT + o_t < L
-        o_p, _ = position(i_t * BT + o_t, loops, line, L, ORDERED)
+        o_p, _ = path_position(i_t * BT + o_t, loops, line, L, ORDERED)
         o_s = ((i_n * tl.cdiv(L, BT) + i_t) * K + o_k[:, None]) * V + o_v[None, :]
         b_s = tl.load(states + o_s, m_k[:, None] & m_v[None, :], 0.0)  # [BK, BV]
-        b_q = rows(q, q_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)  # [BT, BK]
-        b_k = rows(k, k_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)
-        b_v = rows(v, v_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)  # [BT, BV]
-        b_dy = rows(dy, y_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)
-        b_d = rows(d, d_strides, o_p, o_k, m_t, m_k, 4, 1.0).to(tl.float32)
+        b_q = gated_rows(q, q_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)  # [BT, BK]
+        b_k = gated_rows(k, k_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)
+        b_v = gated_rows(v, v_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)  # [BT, BV]
+        b_dy = gated_rows(dy, y_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)
+        b_d = gated_rows(d, d_strides, o_p, o_k, m_t, m_k, 4, 1.0).to(tl.float32)
         b_pre, b_suf = b_d, tl.full([BT, BK], 1.0, tl.float32)
         b_a = tl.where(m_diagonal, tl.sum(b_q * b_k, 1)[:, None], 0.0)  # [BT, BT]
         for level in tl.static_range(LEVELS):
-            b_a += pairs(b_q, b_k, b_pre, b_suf, o_t, 1 << level, PRECISION)
-            b_pre, b_suf, _ = doubled(b_pre, b_suf, o_t, 1 << level, BT, BK)
+            b_a += gated_pairs(b_q, b_k, b_pre, b_suf, o_t, 1 << level, PRECISION)
+            b_pre, b_suf, _ = gated_doubled(b_pre, b_suf, o_t, 1 << level, BT, BK)
         b_gv = tl.dot(b_k * b_suf, b_g, input_precision=PRECISION)
         b_gv = tl.dot(tl.trans(b_a), b_dy, b_gv, input_precision=PRECISION)
-        put_rows(gv, gv_strides, o_p, o_v, m_t, m_v, b_gv, 5)
+        gated_put(gv, gv_strides, o_p, o_v, m_t, m_v, b_gv, 5)
         # What the state before reads and the one behind gets: the products over all BT rows.
         b_gpre = tl.dot(b_dy, tl.trans(b_s), input_precision=PRECISION)  # [BT, BK]
         b_gsuf = tl.dot(b_v, tl.trans(b_g), input_precision=PRECISION)
@@ -182,17 +182,17 @@ def gated_gradient_kernel(
         for level in tl.static_range(LEVELS):
             b_pre, b_suf = b_d, tl.full([BT, BK], 1.0, tl.float32)
             for finer in tl.static_range(LEVELS - 1 - level):
-                b_pre, b_suf, _ = doubled(b_pre, b_suf, o_t, 1 << finer, BT, BK)
-            _, _, b_whole = doubled(b_pre, b_suf, o_t, 1 << (LEVELS - 1 - level), BT, BK)
-            b_gql, b_gkl, b_gpre, b_gsuf, b_gall = halved(
+                b_pre, b_suf, _ = gated_doubled(b_pre, b_suf, o_t, 1 << finer, BT, BK)
+            _, _, b_whole = gated_doubled(b_pre, b_suf, o_t, 1 << (LEVELS - 1 - level), BT, BK)
+            b_gql, b_gkl, b_gpre, b_gsuf, b_gall = gated_halved(
                 b_q, b_k, b_pre, b_suf, b_whole, b_ga, b_gpre, b_gsuf, b_gall, o_t, 1 << (LEVELS - 1 - level), PRECISION,
                 BT, BK,
             )  # fmt: skip
             b_gq += b_gql
             b_gk += b_gkl
-        put_rows(gq, gq_strides, o_p, o_k, m_t, m_k, b_gq, 4)
-        put_rows(gk, gk_strides, o_p, o_k, m_t, m_k, b_gk, 4)
-        put_rows(gd, gd_strides, o_p, o_k, m_t, m_k, b_gpre + b_gall, 4)
+        gated_put(gq, gq_strides, o_p, o_k, m_t, m_k, b_gq, 4)
+        gated_put(gk, gk_strides, o_p, o_k, m_t, m_k, b_gk, 4)
+        gated_put(gd, gd_strides, o_p, o_k, m_t, m_k, b_gpre + b_gall, 4)
 
 
 class Gated(Recurrence):
@@ -201,6 +201,8 @@ class Gated(Recurrence):
     s are the axes of q and k, over which the states are summed, f those of v; the decay is the same for all f. States
     exist in registers, and before every BT steps while gradients are computed.
     """
+
+    cast = 3
 
     def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float], **_: Any) -> int:
         sizes = self.folded(self.sizes(shapes))

@@ -4,11 +4,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .fused import FusedOp, jit, tl
+from .fused import FusedOp, jit, promoted, tl
 
 
 @jit
-def pick(numbers, i):
+def way_item(numbers, i):
     """Item i of a tuple of numbers."""
     found = numbers[0]
     for n in tl.static_range(1, len(numbers)):
@@ -17,14 +17,14 @@ def pick(numbers, i):
 
 
 @jit
-def chosen(ways, i_w):
+def way_loops(ways, i_w):
     """The loops of a way: how many steps the inner one has, where they start, the steps of the outer and the inner."""
     inner, first, outer, step = ways
-    return pick(inner, i_w), pick(first, i_w), pick(outer, i_w), pick(step, i_w)
+    return way_item(inner, i_w), way_item(first, i_w), way_item(outer, i_w), way_item(step, i_w)
 
 
 @jit
-def position(t, loops, line, L, ORDERED: tl.constexpr):
+def path_position(t, loops, line, L, ORDERED: tl.constexpr):
     """Where step t of a sequence is, and its place in the inner loop: as two nested `loops` count, or a `line` says."""
     if ORDERED:
         return tl.load(line + tl.minimum(t, L - 1)), 0
@@ -34,8 +34,8 @@ def position(t, loops, line, L, ORDERED: tl.constexpr):
 
 
 @jit
-def following(t, p, j, loops, line, L, ORDERED: tl.constexpr):
-    """`position` of step t from that of the step before, without a division."""
+def next_position(t, p, j, loops, line, L, ORDERED: tl.constexpr):
+    """`path_position` of step t from that of the step before, without a division."""
     if ORDERED:
         return tl.load(line + tl.minimum(t, L - 1)), 0
     else:
@@ -45,15 +45,15 @@ def following(t, p, j, loops, line, L, ORDERED: tl.constexpr):
 
 
 @jit
-def base(x, strides, i_b, i_w, i_r):
-    """The pointer to a sample, way and row of a tensor that is laid out as `strides` say: (b, w, p, r, s, f)."""
-    return x + i_b * strides[0] + i_w * strides[1] + i_r * strides[3]
+def sample_base(x, strides, sample):
+    """The pointer to a sample (b, way, r) of a tensor that is laid out as `strides` say: (b, w, p, r, s, f)."""
+    return x + sample[0] * strides[0] + sample[1] * strides[1] + sample[2] * strides[3]
 
 
 @jit
-def part(x, strides, i_b, i_w, i_r, i_q, i_f, i_s):
-    """`base` of what a program stores of a gradient: the last three strides are those of lines and tiles to be summed."""
-    return base(x, strides, i_b, i_w, i_r) + i_q * strides[6] + i_f * strides[7] + i_s * strides[8]
+def gradient_base(x, strides, sample, i_q, i_f, i_s):
+    """`sample_base` of what a program stores of a gradient: the last three strides are those of lines and tiles to be summed."""
+    return sample_base(x, strides, sample) + i_q * strides[6] + i_f * strides[7] + i_s * strides[8]
 
 
 class Way:
@@ -185,4 +185,4 @@ class Recurrence(FusedOp):
     def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
         sizes = self.sizes([x.shape for x in tensors])
         shape = [sizes[letter].pop(0) for letter in self.result]
-        return [tensors[0].new_empty(shape)]
+        return [tensors[0].new_empty(shape, dtype=promoted(*tensors[: self.cast] or tensors))]

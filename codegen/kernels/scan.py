@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from .fused import jit, tl, triton
-from .recurrence import Recurrence, Way, base, chosen, following, part, position
+from .recurrence import Recurrence, Way, gradient_base, next_position, path_position, sample_base, way_loops
 
 
 @jit
-def get(x, strides, p, o_s, o_f, m_s, m_f, S: tl.constexpr, F: tl.constexpr):
+def scan_get(x, strides, p, o_s, o_f, m_s, m_f, S: tl.constexpr, F: tl.constexpr):
     """A tensor at position p in float32: [BS, BF], of size 1 along s or f where it has no such axis."""
     p_x = x + p * strides[2]
     if S and F:
@@ -22,7 +22,7 @@ def get(x, strides, p, o_s, o_f, m_s, m_f, S: tl.constexpr, F: tl.constexpr):
 
 
 @jit
-def put(x, strides, p, b_x, o_s, o_f, m_s, m_f, S: tl.constexpr, F: tl.constexpr):
+def scan_put(x, strides, p, b_x, o_s, o_f, m_s, m_f, S: tl.constexpr, F: tl.constexpr):
     """Store [BS, BF] at position p; summed over s or f where the tensor has no such axis."""
     p_x = x + p * strides[2]
     if S and F:
@@ -49,19 +49,19 @@ def scan_kernel(
     """
     i_n = tl.program_id(0).to(tl.int64)  # (b, way, line, r)
     i_r, i_q, i_w = i_n % R, i_n // R % LINES, i_n // (R * LINES) % WAYS
-    i_b = i_n // (R * LINES * WAYS)
+    sample = (i_n // (R * LINES * WAYS), i_w, i_r)
     o_f = tl.program_id(1) * BF + tl.arange(0, BF)  # [BF]
     o_s = tl.program_id(2) * BS + tl.arange(0, BS)  # [BS]
     m_f, m_s = o_f < F, o_s < S
-    d, a, u = base(d, d_strides, i_b, i_w, i_r), base(a, a_strides, i_b, i_w, i_r), base(u, u_strides, i_b, i_w, i_r)
-    b, c, k = base(b, b_strides, i_b, i_w, i_r), base(c, c_strides, i_b, i_w, i_r), base(k, k_strides, i_b, i_w, i_r)
-    y = base(y, y_strides, i_b, i_w, i_r)
-    loops = chosen(ways, i_w)
+    d, a, u = sample_base(d, d_strides, sample), sample_base(a, a_strides, sample), sample_base(u, u_strides, sample)
+    b, c, k = sample_base(b, b_strides, sample), sample_base(c, c_strides, sample), sample_base(k, k_strides, sample)
+    y = sample_base(y, y_strides, sample)
+    loops = way_loops(ways, i_w)
     line = order + (i_w * LINES + i_q) * L
     if EXP:
-        b_a = get(a, a_strides, 0, o_s, o_f, m_s, m_f, True, True) * 1.4426950408889634  # for powers of 2
+        b_a = scan_get(a, a_strides, 0, o_s, o_f, m_s, m_f, True, True) * 1.4426950408889634  # for powers of 2
     if SKIP:
-        b_k = get(k, k_strides, 0, o_s, o_f, m_s, m_f, False, True)
+        b_k = scan_get(k, k_strides, 0, o_s, o_f, m_s, m_f, False, True)
     b_h = tl.zeros([BS, BF], tl.float32)
     for i_t in range(tl.cdiv(L, BT)):
         if KEEP:
@@ -69,18 +69,18 @@ def scan_kernel(
             tl.store(states + o_h, b_h, m_s[:, None] & m_f[None, :])
         for t0 in range(i_t * BT, i_t * BT + BT, BU):
             # The loads of BU steps come before the first of their sums.
-            p, j = position(t0, loops, line, L, ORDERED)
+            p, j = path_position(t0, loops, line, L, ORDERED)
             at, b_d, b_u, b_b, b_c = (), (), (), (), ()
             for t in tl.static_range(BU):
                 m_ft, m_st = m_f & (t0 + t < L), m_s & (t0 + t < L)
-                b_d += (get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F),)
-                b_u += (get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F),)
+                b_d += (scan_get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F),)
+                b_u += (scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F),)
                 if OUTER:
-                    b_b += (get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False),)
+                    b_b += (scan_get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False),)
                 if READ and not KEEP:
-                    b_c += (get(c, c_strides, p, o_s, o_f, m_st, m_ft, True, False),)
+                    b_c += (scan_get(c, c_strides, p, o_s, o_f, m_st, m_ft, True, False),)
                 at += (p,)
-                p, j = following(t0 + t + 1, p, j, loops, line, L, ORDERED)
+                p, j = next_position(t0 + t + 1, p, j, loops, line, L, ORDERED)
             for t in tl.static_range(BU):
                 b_decay = tl.exp2(b_d[t] * b_a) if EXP else b_d[t]
                 b_x = b_d[t] * b_u[t] if TIMES else b_u[t]
@@ -91,9 +91,9 @@ def scan_kernel(
                         b_y = tl.sum(b_c[t] * b_h, 0)[None, :]
                         if SKIP:
                             b_y += b_k * b_u[t]
-                        put(y, y_strides, at[t], b_y, o_s, o_f, m_st, m_ft, False, True)
+                        scan_put(y, y_strides, at[t], b_y, o_s, o_f, m_st, m_ft, False, True)
                     else:
-                        put(y, y_strides, at[t], b_h, o_s, o_f, m_st, m_ft, True, True)
+                        scan_put(y, y_strides, at[t], b_h, o_s, o_f, m_st, m_ft, True, True)
 
 
 @jit
@@ -111,23 +111,23 @@ def scan_gradient_kernel(
     """
     i_n = tl.program_id(0).to(tl.int64)  # (b, way, line, r)
     i_r, i_q, i_w = i_n % R, i_n // R % LINES, i_n // (R * LINES) % WAYS
-    i_b = i_n // (R * LINES * WAYS)
+    sample = (i_n // (R * LINES * WAYS), i_w, i_r)
     i_f, i_s = tl.program_id(1), tl.program_id(2)
     o_f = i_f * BF + tl.arange(0, BF)  # [BF]
     o_s = i_s * BS + tl.arange(0, BS)  # [BS]
     m_f, m_s = o_f < F, o_s < S
-    d, a, u = base(d, d_strides, i_b, i_w, i_r), base(a, a_strides, i_b, i_w, i_r), base(u, u_strides, i_b, i_w, i_r)
-    b, c, k = base(b, b_strides, i_b, i_w, i_r), base(c, c_strides, i_b, i_w, i_r), base(k, k_strides, i_b, i_w, i_r)
-    dy = base(dy, y_strides, i_b, i_w, i_r)
-    gd, ga = part(gd, gd_strides, i_b, i_w, i_r, i_q, i_f, i_s), part(ga, ga_strides, i_b, i_w, i_r, i_q, i_f, i_s)
-    gu, gb = part(gu, gu_strides, i_b, i_w, i_r, i_q, i_f, i_s), part(gb, gb_strides, i_b, i_w, i_r, i_q, i_f, i_s)
-    gc, gk = part(gc, gc_strides, i_b, i_w, i_r, i_q, i_f, i_s), part(gk, gk_strides, i_b, i_w, i_r, i_q, i_f, i_s)
-    loops = chosen(ways, i_w)
+    d, a, u = sample_base(d, d_strides, sample), sample_base(a, a_strides, sample), sample_base(u, u_strides, sample)
+    b, c, k = sample_base(b, b_strides, sample), sample_base(c, c_strides, sample), sample_base(k, k_strides, sample)
+    dy = sample_base(dy, y_strides, sample)
+    gd, ga = gradient_base(gd, gd_strides, sample, i_q, i_f, i_s), gradient_base(ga, ga_strides, sample, i_q, i_f, i_s)
+    gu, gb = gradient_base(gu, gu_strides, sample, i_q, i_f, i_s), gradient_base(gb, gb_strides, sample, i_q, i_f, i_s)
+    gc, gk = gradient_base(gc, gc_strides, sample, i_q, i_f, i_s), gradient_base(gk, gk_strides, sample, i_q, i_f, i_s)
+    loops = way_loops(ways, i_w)
     line = order + (i_w * LINES + i_q) * L
     if EXP:
-        b_a = get(a, a_strides, 0, o_s, o_f, m_s, m_f, True, True) * 1.4426950408889634  # for powers of 2
+        b_a = scan_get(a, a_strides, 0, o_s, o_f, m_s, m_f, True, True) * 1.4426950408889634  # for powers of 2
     if SKIP:
-        b_k = get(k, k_strides, 0, o_s, o_f, m_s, m_f, False, True)
+        b_k = scan_get(k, k_strides, 0, o_s, o_f, m_s, m_f, False, True)
     b_ga = tl.zeros([BS, BF], tl.float32)
     b_gk = tl.zeros([1, BF], tl.float32)
     b_g = tl.zeros([BS, BF], tl.float32)
@@ -135,69 +135,69 @@ def scan_gradient_kernel(
         i_t = tl.cdiv(L, BT) - 1 - n
         o_h = (i_n * tl.cdiv(L, BT) + i_t) * S * F + o_s[:, None] * F + o_f[None, :]
         b_h = tl.load(states + o_h, m_s[:, None] & m_f[None, :], 0.0)
-        p, j = position(i_t * BT, loops, line, L, ORDERED)
+        p, j = path_position(i_t * BT, loops, line, L, ORDERED)
         # What the state before each step leaves in it, exp(d a) h; where the decay is given, the state before itself.
         at, before = (), ()
         for t in tl.static_range(BT):
             m_ft, m_st = m_f & (i_t * BT + t < L), m_s & (i_t * BT + t < L)
-            b_d = get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F)
-            b_x = get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
+            b_d = scan_get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F)
+            b_x = scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
             if TIMES:
                 b_x *= b_d
             if OUTER:
-                b_x = b_x * get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False)
+                b_x = b_x * scan_get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False)
             b_left = (tl.exp2(b_d * b_a) if EXP else b_d) * b_h
             before += (b_left if EXP else b_h,)
             b_h = b_left + b_x
             at += (p,)
-            p, j = following(i_t * BT + t + 1, p, j, loops, line, L, ORDERED)
+            p, j = next_position(i_t * BT + t + 1, p, j, loops, line, L, ORDERED)
         for i in tl.static_range(BT):
             p = at[BT - 1 - i]
             b_before = before[BT - 1 - i]
             m_t = i_t * BT + BT - 1 - i < L
             m_ft, m_st = m_f & m_t, m_s & m_t
-            b_d = get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F)
+            b_d = scan_get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F)
             b_decay = tl.exp2(b_d * b_a) if EXP else b_d
             if READ:
-                b_c = get(c, c_strides, p, o_s, o_f, m_st, m_ft, True, False)
-                b_dy = get(dy, y_strides, p, o_s, o_f, m_st, m_ft, False, True)
+                b_c = scan_get(c, c_strides, p, o_s, o_f, m_st, m_ft, True, False)
+                b_dy = scan_get(dy, y_strides, p, o_s, o_f, m_st, m_ft, False, True)
                 b_g += b_c * b_dy
             else:
-                b_g += get(dy, y_strides, p, o_s, o_f, m_st, m_ft, True, True)
+                b_g += scan_get(dy, y_strides, p, o_s, o_f, m_st, m_ft, True, True)
             if OUTER:
-                b_u = get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
-                b_b = get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False)
+                b_u = scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
+                b_b = scan_get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False)
                 b_x = b_d * b_u if TIMES else b_u
                 if READ:
                     b_h = (b_before if EXP else b_decay * b_before) + b_x * b_b
-                    put(gc, gc_strides, p, b_h * b_dy, o_s, o_f, m_st, m_ft, True, False)
-                put(gb, gb_strides, p, b_g * b_x, o_s, o_f, m_st, m_ft, True, False)
+                    scan_put(gc, gc_strides, p, b_h * b_dy, o_s, o_f, m_st, m_ft, True, False)
+                scan_put(gb, gb_strides, p, b_g * b_x, o_s, o_f, m_st, m_ft, True, False)
                 b_gx = tl.sum(b_g * b_b, 0)[None, :]  # [1, BF]
                 b_gu = b_gx * b_d if TIMES else b_gx
                 if SKIP:
                     b_gu += b_k * b_dy
                     b_gk += b_u * b_dy
-                put(gu, gu_strides, p, b_gu, o_s, o_f, m_st, m_ft, False, True)
+                scan_put(gu, gu_strides, p, b_gu, o_s, o_f, m_st, m_ft, False, True)
             else:
                 if READ:
-                    b_u = get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
+                    b_u = scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
                     b_h = (b_before if EXP else b_decay * b_before) + b_u
-                    put(gc, gc_strides, p, b_h * b_dy, o_s, o_f, m_st, m_ft, True, False)
-                put(gu, gu_strides, p, b_g, o_s, o_f, m_st, m_ft, U_S, U_F)
+                    scan_put(gc, gc_strides, p, b_h * b_dy, o_s, o_f, m_st, m_ft, True, False)
+                scan_put(gu, gu_strides, p, b_g, o_s, o_f, m_st, m_ft, U_S, U_F)
             b_e = b_g * b_before
             if EXP:
                 b_ga += b_e * b_d
                 b_gd = tl.sum(b_e * b_a, 0)[None, :] * 0.6931471805599453
                 if TIMES:
                     b_gd += b_gx * b_u
-                put(gd, gd_strides, p, b_gd, o_s, o_f, m_st, m_ft, False, True)
+                scan_put(gd, gd_strides, p, b_gd, o_s, o_f, m_st, m_ft, False, True)
             else:
-                put(gd, gd_strides, p, b_e, o_s, o_f, m_st, m_ft, D_S, D_F)
+                scan_put(gd, gd_strides, p, b_e, o_s, o_f, m_st, m_ft, D_S, D_F)
             b_g = b_decay * b_g
     if EXP:
-        put(ga, ga_strides, 0, b_ga, o_s, o_f, m_s, m_f, True, True)
+        scan_put(ga, ga_strides, 0, b_ga, o_s, o_f, m_s, m_f, True, True)
     if SKIP:
-        put(gk, gk_strides, 0, b_gk, o_s, o_f, m_s, m_f, False, True)
+        scan_put(gk, gk_strides, 0, b_gk, o_s, o_f, m_s, m_f, False, True)
 
 
 class Scan(Recurrence):
@@ -208,6 +208,8 @@ class Scan(Recurrence):
     the product u b; or, with `times`, u in (d u) b; c reads the states, summed over s; k is the factor of u in what is
     added to that.
     """
+
+    cast = 0
 
     def __init__(
         self, name: str, torch_path: Callable[..., Tensor], roles: str, axes: Sequence[str], result: str,

@@ -158,6 +158,7 @@ def init_args(self: Any, args: Any, keywords: Any) -> Any:
     """Notes the memory of the tensors of a launch, which the interpreter has copied."""
     made = _init_args(self, args, keywords)
     _storages.clear()
+    _patched.clear()
     _written.clear()
     _read.clear()
 
@@ -174,7 +175,19 @@ def init_args(self: Any, args: Any, keywords: Any) -> Any:
     return made
 
 
+_patch_lang = interpreter._patch_lang
+_patched: set[int] = set()  # the modules whose functions this launch has called
+
+
+def patch_lang(fn: Any) -> Any:
+    """Makes the language that a function sees the interpreter's, which takes long: once for all functions of a module."""
+    seen = id(fn.__globals__) in _patched
+    _patched.add(id(fn.__globals__))
+    return None if seen else _patch_lang(fn)
+
+
 interpreter._convert_float = convert_float
+interpreter._patch_lang = patch_lang
 TritonSemantic._load_legacy = load_legacy
 InterpreterBuilder.cast_impl = cast
 InterpreterBuilder.binary_op = binary

@@ -56,9 +56,9 @@ small = conv_attention(dims=[36, 36, 64], depths=[1, 0, 1], num_classes=5)
     "mamba_attention": (
         """
 from .mamba_attention import mamba_attention
-small = mamba_attention(dims=[32, 96], depths=[2, 1], num_classes=5)
+small = mamba_attention(dims=[32, 48], depths=[2, 1], num_classes=5)
 """,
-        [{"B": 1, "H": 28, "W": 56}, {"B": 2, "H": 28, "W": 28}],
+        [{"B": 1, "H": 28, "W": 56}, {"B": 1, "H": 28, "W": 28}],
     ),
     "vig": (
         """

@@ -1,0 +1,48 @@
+"""Gated linear attention: states that are products of two vectors, read by a third, in blocks of steps on matrix units."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from archc.fusion.cores import Recurrence
+from archc.fusion.recurrences import RecurrenceFamily, extent, features, lettered, product, summed, unfit, whole
+from archc.fusion.view import Found, Refused, View
+from archc.ir.dataflow import values
+
+LEAST = 8  # what matrix units would pad to more than twice is cheaper without them
+MOST = 128  # what a program holds of one side of a state
+
+
+class Gated(RecurrenceFamily):
+    name: ClassVar[str] = "gated"
+    operator: ClassVar[str] = "Gated"
+
+    def word(self, core: Recurrence) -> str:
+        return "gated_linear"
+
+    def find(self, view: View, place: int, core: Recurrence) -> Found | Refused | None:
+        if unfit(core):
+            return None
+        step = view.step(place)
+        decay, update = values(step.inputs)
+        read, sides = summed(view, step.outputs[0]), product(view, update)
+        if read is None or sides is None:
+            return None
+        at, q, axes = read
+        for k, v in sides.orders():
+            free = features(core, v.type) - features(core, k.type) - features(core, q.type) - features(core, decay.type)
+            if not free or not set(axes) <= features(core, k.type) or set(axes) & set(v.type.names):
+                continue
+            made = lettered(core, step.outputs[0].type, axes, free)
+            if not whole(made, (q, k, v, decay)):
+                continue
+            sizes = extent(k.type, axes), extent(v.type, free)
+            if any(size is None or size < LEAST for size in sizes) or (sizes[0] or 0) > MOST:
+                continue
+            places = (sides.place, place, at)
+            return Found(replace(made, roles="qkvd"), places, (q, k, v, decay), ("q", "k", "v", "decay"))
+        return None
+
+
+FAMILY = Gated()
