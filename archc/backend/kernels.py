@@ -86,7 +86,7 @@ class Kernels:
         doc = f'    """{", then ".join(step.op.name for step in region.steps)}"""'
         lines += [*lay_out(0, head), doc, *(text for line in twin for text in lay_out(4, line)), "", ""]
         made = ", ".join([f'"{{namespace}}::{name}"', f"{name}_torch", *functions, *chosen.settings(region)])
-        return "\n".join([*lines, *lay_out(0, f"{name} = {chosen.operator}({made})")])
+        return "\n".join([*lines, *lay_out(0, f"{name} = {chosen.operator_of(region)}({made})")])
 
     def _twin(self, region: Fused) -> list[str]:
         """The body of the function that computes the same in plain PyTorch."""

@@ -83,4 +83,32 @@ class Recurrence:
     roles: str = ""
 
 
-Core = Stencil | Matmul | Scores | Mixture | Softmax | Offsets | Contraction | Recurrence
+@dataclass(frozen=True)
+class Line:
+    """Where the taps of a region are along one axis: `where` is a function of `codegen/kernels/taps.py`, which says what it
+    makes of the numbers. Nought stands for all there is."""
+
+    where: str
+    count: int
+    step: int = 1
+    block: int = 0
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Scores, or sums with weights, over the taps of the region called `over`: `lines` has where they are along each of
+    `axes`, the slow ones first, and is empty where kernels cannot compute it.
+
+    `shared` says that all queries have all keys, so that nothing is gathered; `gaps` that taps outside of the map are none.
+    """
+
+    scored: bool
+    over: str
+    axes: tuple[str, ...]
+    lines: tuple[Line, ...]
+    shared: bool
+    gaps: bool
+
+
+Core = Stencil | Matmul | Taps | Scores | Mixture | Softmax | Offsets | Contraction | Recurrence

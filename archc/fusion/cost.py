@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from archc.analysis.conventions import PRODUCTS
-from archc.analysis.setting import Setting
+from archc.analysis.setting import FLOATS, Setting
 from archc.fusion.cores import Stencil
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused
@@ -77,6 +77,7 @@ def _of_step(step: Apply, setting: Setting, slots: float = LIBRARY_SLOTS) -> Wor
         return Work(launches=0)
     maps = {v.uid: v for v in (*values(step.inputs), *step.outputs)}
     moved = sum(setting.bytes(v.type) for v in maps.values()) + sum(map(setting.weight_bytes, op.weights(*xs)))
+    moved += 2 * setting.number(op.scratch(xs, ys)) * FLOATS[setting.dtype]
     macs, others = setting.number(op.macs(xs, ys)), setting.number(op.flops(xs, ys))
     dense = op.work() in PRODUCTS and not isinstance(op.core(*xs), Stencil)
     return Work(moved, 2 * macs if dense else 0, int((0 if dense else macs * slots) + others * OTHER_SLOTS))

@@ -207,6 +207,10 @@ class Op:
         """What its backward pass reads besides operands and results. Sizes are numbers here."""
         return ()
 
+    def scratch(self, xs: Sequence[Any], ys: Sequence[TensorType]) -> Size:
+        """How many elements its PyTorch text writes besides the results, and reads again."""
+        return ZERO
+
     def is_view(self, *xs: Any) -> bool:
         """Whether the results share the memory of the first operand: nothing is moved."""
         return False

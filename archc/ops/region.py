@@ -108,6 +108,13 @@ class Over:
         """Queries that share their keys make a matrix product, which counting tools see; others do not."""
         return "contraction" if self.over.shares else "region"
 
+    def scratch(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
+        """What is gathered and repeated, which the backward pass reads too."""
+        return sum((note.elements for note in self.notes(xs, ys)), start=ZERO)
+
+    def notes(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> tuple[Note, ...]:
+        return ()
+
     def places(self, q: Sequence[Axis], k: Sequence[Axis], extra: Sequence[Any]) -> Places:
         return Places(tuple(q), tuple(k), tuple(extra))
 

@@ -17,7 +17,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
-from archc.ir.sym import Scalar, plain, size_of
+from archc.ir.sym import Const, Scalar, plain, size_of
 from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach, per_axis
 from archc.records import dataclass
@@ -25,6 +25,7 @@ from archc.sizes import Size
 from archc.where.text import GROUPS, QUERIES, TAP
 
 if TYPE_CHECKING:
+    from archc.fusion.cores import Line
     from archc.reference.named import Named, Run
 
 
@@ -132,6 +133,10 @@ class Region:
     def leaks(self) -> bool:
         """Whether `keys` gives values also for taps that are none."""
         return False
+
+    def lines(self, at: Places) -> tuple[Line, ...]:
+        """Where the taps are along each of the axes `numbered`, as kernels compute them; none where they cannot."""
+        return ()
 
     def reach(self, at: Places, axis: str) -> Reach | None:
         """What a query sees of the keys along a position axis, where sizes are numbers; None: maybe all."""
@@ -312,6 +317,11 @@ def fixed(number: Scalar) -> int:
     value = size_of(number).constant
     assert value is not None
     return value
+
+
+def steady(*values: Scalar) -> tuple[int, ...] | None:
+    """Whole numbers that are the same in every build; None where one is not."""
+    return tuple(map(fixed, values)) if all(isinstance(value.sym, Const) for value in values) else None
 
 
 def one_of(value: Scalar | None, options: Sequence[str | None], what: str) -> str | None:

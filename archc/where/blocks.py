@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.fusion.cores import Line
 from archc.ir.sym import Scalar
 from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Block, Form, Places, fixed, numbers, one_of, same_positions
+from archc.where.base import Block, Form, Places, fixed, numbers, one_of, same_positions, steady
 from archc.where.local import Local
 from archc.where.text import GROUPS, QUERIES, TAP, arrange, product_text, then, trailing, tuple_text
 
@@ -208,6 +209,10 @@ class Window(Blocks):
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))
 
+    def lines(self, at: Places) -> tuple[Line, ...]:
+        sizes = steady(*self.cut(len(self.axes(at.names))))
+        return tuple(Line("blocks", size, block=size) for size in sizes or ())
+
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         w = fixed(number_at(self.size, place))
         return w * (i // w) + u
@@ -245,6 +250,10 @@ class Grid(Blocks):
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(Size.of(fixed(b)) for b in self.cut(len(self.axes(at.names))))
+
+    def lines(self, at: Places) -> tuple[Line, ...]:
+        sizes = steady(*self.cut(len(self.axes(at.names))))
+        return tuple(Line("blocks", size, step=0) for size in sizes or ())
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         s = sizes[1] // fixed(number_at(self.size, place))

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.fusion.cores import Line
 from archc.ir.sym import Const, Scalar, apply
 from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions
+from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions, steady
 from archc.where.blocks import Blocks, number_at
 from archc.where.emit import query_sizes
 from archc.where.text import GROUPS, TAP, bound, product_text, then, tuple_text
@@ -114,6 +115,12 @@ class Halo(Blocks):
             return Reach(axis)
         b, h, s = self._steps(len(moved))[moved.index(axis)]
         return Reach(axis, s, -(b - s + h), b - 1 + h, False)
+
+    def lines(self, at: Places) -> tuple[Line, ...]:
+        count = len(self.axes(at.names))
+        if steady(*(n for v in (self.block, self.halo, self.stride) for n in per_axis(v, count))) is None:
+            return ()
+        return tuple(Line("blocks", b + 2 * h, block=b, stride=s) for b, h, s in self._steps(count))
 
     def _coarse_origin(self, i: int, place: int) -> int:
         """The start of the block, and the query's number within it."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.fusion.cores import Line
 from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
@@ -66,6 +67,10 @@ class Span(Local):
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return tuple(at.key(name).size for name in self._spanned(at))
+
+    def lines(self, at: Places) -> tuple[Line, ...]:
+        moved = self.axes(at.names)
+        return (Line("blocks", 0),) * len(moved) if moved == self._spanned(at) else ()
 
     # ---- meaning
 
@@ -200,6 +205,9 @@ class Self(Local):
 
     def counts(self, at: Places) -> tuple[Size, ...]:
         return (Size.of(1),) * len(at.q)
+
+    def lines(self, at: Places) -> tuple[Line, ...]:
+        return (Line("around", 1),) * len(at.q)
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         return i

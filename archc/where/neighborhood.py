@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.fusion.cores import Line
 from archc.ir.sym import Const, Scalar, apply, const, size_of
 from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Places, fixed, numbers, one_of, same_positions
+from archc.where.base import Places, fixed, numbers, one_of, same_positions, steady
 from archc.where.single import Single
 from archc.where.text import TAP, bound, product_text, then, tuple_text
 
@@ -61,6 +62,14 @@ class Neighborhood(Single):
 
     def count(self, code: Code, k: Operand, at: Places) -> str:
         return product_text([code.number(size) for size in numbers(self.size, len(self.axes(at.names)), "size")])
+
+    def lines(self, at: Places) -> tuple[Line, ...]:
+        count = len(self.axes(at.names))
+        known = [steady(k, d) for k, d in zip(per_axis(self.size, count), per_axis(self.dilation, count), strict=True)]
+        where = {"drop": "around", "zero": "around", "shift": "shifted"}.get(self.rule or "")
+        if where is None or not all(known):
+            return ()
+        return tuple(Line(where, *numbers) for numbers in known if numbers)
 
     def reach(self, at: Places, axis: str) -> Reach | None:
         moved = self.axes(at.names)

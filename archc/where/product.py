@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.fusion.cores import Line
 from archc.ops.base import Check, Code, OpError, Reach
 from archc.records import dataclass
 from archc.sizes import Size
@@ -95,6 +96,10 @@ class Product(Single):
 
     def count(self, code: Code, k: Operand, at: Places) -> str:
         return product_text([part.count(code, k, here) for part, here in self._places(at)])
+
+    def lines(self, at: Places) -> tuple[Line, ...]:
+        parts = [part.lines(here) for part, here in self._places(at)]
+        return tuple(line for lines in parts for line in lines) if all(parts) else ()
 
     def reach(self, at: Places, axis: str) -> Reach | None:
         for part, here in self._places(at):

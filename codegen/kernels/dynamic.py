@@ -12,12 +12,12 @@ from .taps import Taps, blocks
 
 @jit
 def tile_lanes(i, size, D, P, B: tl.constexpr, o):
-    """Tile i of an axis: P positions of one class, D apart. Gives the class, its size, the first and the last position of
-    the tile in it, the positions of the lanes `o` < B, and which lanes are there."""
+    """Tile i of an axis: P positions of one class, D apart. Gives the class, the first and the last position of the tile
+    in it, the positions of the lanes `o` < B, and which lanes are there."""
     c = i % D
     n = (size - c + D - 1) // D
     first = i // D * P
-    return c, n, first, tl.minimum(first + P, n) - 1, first + o, (o < P) & (first + o < n)
+    return c, first, tl.minimum(first + P, n) - 1, first + o, (o < P) & (first + o < n)
 
 
 @jit
@@ -42,8 +42,8 @@ def aggregate_kernel(
     i_l = (i_o // (n_w * n_h)).to(tl.int64)
     i_a, i_b, i_c = i_l // (leads[0] * leads[1]), i_l // leads[1] % leads[0], i_l % leads[1]
     o = tl.arange(0, BH * BW)
-    c_h, on_h, a_h, z_h, o_h, m_h = tile_lanes(i_o // n_w % n_h, OH, DH, pitch[0], BH, o // BW)  # [BH BW]
-    c_w, on_w, a_w, z_w, o_w, m_w = tile_lanes(i_o % n_w, OW, DW, pitch[1], BW, o % BW)
+    c_h, a_h, z_h, o_h, m_h = tile_lanes(i_o // n_w % n_h, OH, DH, pitch[0], BH, o // BW)  # [BH BW]
+    c_w, a_w, z_w, o_w, m_w = tile_lanes(i_o % n_w, OW, DW, pitch[1], BW, o % BW)
     m_o = m_h & m_w
     o_c = tl.program_id(1) * BC + tl.arange(0, BC)  # [BC]
     m_c = o_c < C
@@ -111,6 +111,7 @@ def aggregate_kernel(
             b_w = tl.where(m_u, b_w, 0.0)
         acc = tl.dot(b_w.to(x.dtype.element_ty), b_x, acc, input_precision=PRECISION)
     if SOFTMAX and not BACK:
+        total = tl.where(m_o, total, 1.0)
         acc = acc / total[:, None]
         if tl.program_id(1) == 0:
             tl.store(p_l + y_h * QW + y_w, top + tl.log(total), m_o)
@@ -138,8 +139,8 @@ def correlate_kernel(
     i_l = (i_o // (n_w * n_h)).to(tl.int64)
     i_a, i_b, i_c = i_l // (leads[0] * leads[1]), i_l // leads[1] % leads[0], i_l % leads[1]
     o = tl.arange(0, BH * BW)
-    c_h, on_h, a_h, z_h, o_h, m_h = tile_lanes(i_o // n_w % n_h, QH, DH, pitch[0], BH, o // BW)  # [BH BW]
-    c_w, on_w, a_w, z_w, o_w, m_w = tile_lanes(i_o % n_w, QW, DW, pitch[1], BW, o % BW)
+    c_h, a_h, z_h, o_h, m_h = tile_lanes(i_o // n_w % n_h, QH, DH, pitch[0], BH, o // BW)  # [BH BW]
+    c_w, a_w, z_w, o_w, m_w = tile_lanes(i_o % n_w, QW, DW, pitch[1], BW, o % BW)
     m_o = m_h & m_w
     kn_h, kn_w = (KH - c_h + DH - 1) // DH, (KW - c_w + DW - 1) // DW
     lo_h, hi_h = ROWS(a_h, kn_h, TH, rows[4], rows[5])[0], ROWS(z_h, kn_h, TH, rows[4], rows[5])[0] + TH - 1
@@ -223,6 +224,12 @@ def tile_for(rows: Taps, columns: Taps, sizes: tuple[tuple[int, ...], tuple[int,
     return best[1]
 
 
+def tiles_of(numbers: tuple[int, ...], back: bool, pitch: int) -> int:
+    """How many tiles of `pitch` positions of one class an axis of queries, or of keys, has."""
+    size, step = numbers[back], numbers[2]
+    return step * triton.cdiv(triton.cdiv(size, step), pitch)
+
+
 class Tapped(FusedOp):
     """What operators with the taps of a region share. They take two tensors, whose axes but the last, in this order, are
     those of `axes` that `given` names; what one of them lacks is the same along it. The last ones of `axes` are the
@@ -295,8 +302,8 @@ class Tapped(FusedOp):
         c = x.shape[-1]
         p_h, p_w, bh, bw, sh, sw = tile_for(*self.taps, (rows, columns), c)
         bc = min(64 if x.element_size() == 4 else 128, max(16, triton.next_power_of_2(c)))
-        tiles = [n[2] * -(-(-(-n[back] // n[2])) // p) for n, p in ((rows, p_h), (columns, p_w))]
-        aggregate_kernel[(prod(y.shape[:3]) * tiles[0] * tiles[1], triton.cdiv(c, bc))](
+        tiles = tiles_of(rows, back, p_h) * tiles_of(columns, back, p_w)
+        aggregate_kernel[(prod(y.shape[:3]) * tiles, triton.cdiv(c, bc))](
             x, w, y, lse, x.stride()[:5], w.stride()[:5], y.stride()[:5], (y.shape[1], y.shape[2]), rows, columns,
             (p_h, p_w), c, ROWS=self.taps[0].where, COLUMNS=self.taps[1].where, WEIGHT=weight, SOFTMAX=softmax, BACK=back,
             PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
@@ -313,8 +320,8 @@ class Tapped(FusedOp):
         p_h, p_w, bh, bw, sh, sw = tile_for(*self.taps, (rows, columns), c)
         bc = min(64, max(16, triton.next_power_of_2(c)))
         y, w, lse = given or (q, d, q)
-        tiles = [n[2] * -(-(-(-n[0] // n[2])) // p) for n, p in ((rows, p_h), (columns, p_w))]
-        correlate_kernel[(prod(d.shape[:3]) * tiles[0] * tiles[1],)](
+        tiles = tiles_of(rows, False, p_h) * tiles_of(columns, False, p_w)
+        correlate_kernel[(prod(d.shape[:3]) * tiles,)](
             q, x, d, y, w, lse, q.stride()[:5], x.stride()[:5], d.stride()[:5], y.stride()[:5], w.stride()[:5],
             (d.shape[1], d.shape[2]), rows, columns, (p_h, p_w), c, ROWS=self.taps[0].where, COLUMNS=self.taps[1].where,
             WEIGHT=weight, SLOPE=slope, SOFTMAX=softmax, NONE=none,

@@ -57,9 +57,14 @@ class Row:
         return not self.error <= self.limit
 
 
+def root_mean_square(x: Any) -> float:
+    return float(x.detach().double().square().mean().sqrt())
+
+
 def errors(found: Sequence[Any], wanted: Sequence[Any]) -> list[float]:
-    """The norm of each difference as a share of the norm, which counts as at least FLOOR of the largest."""
-    scales = [0.0 if w is None or not w.numel() else float(w.detach().double().square().mean().sqrt()) for w in wanted]
+    """The norm of each difference as a share of the norm, which counts as at least FLOOR of the largest; what is infinite
+    is the same infinity."""
+    scales = [0.0 if w is None or not w.numel() else root_mean_square(w.where(w.isfinite(), 0.0)) for w in wanted]
     least = FLOOR * max(scales, default=0.0)
     far = []
     for a, b, scale in zip(found, wanted, scales, strict=True):
@@ -68,7 +73,7 @@ def errors(found: Sequence[Any], wanted: Sequence[Any]) -> list[float]:
         elif a is None or not a.numel():
             far.append(0.0)
         else:
-            gap = float((a.detach().double() - b.detach().double()).square().mean().sqrt())
+            gap = root_mean_square((a.double() - b.double()).where(a != b, 0.0))
             far.append(math.inf if math.isnan(gap) else gap / (max(scale, least) or 1.0))
     return far
 

@@ -134,6 +134,32 @@ small = net()
 """,
         [{"B": 1, "H": 5, "W": 9}, {"B": 2, "H": 3, "W": 4}],
     ),
+    "dynamic": (
+        """
+from std.attention import dynconv
+from std.layout import split_heads, merge_heads
+model net() {
+    input x: [B, C=20, H, W]
+    v = split_heads(x, 2)
+    k = x |> k: conv(10, 1)
+    param table: [heads=2, tap=7] = normal(0.5)
+    wide = x |> wide: conv(2 * 25, 1) |> rearrange("C=(heads tap) -> heads tap", heads=2)
+    near = x |> near: conv(9, 1)
+    a = dynconv(x, near, neighborhood(3, dilation=2))
+    b = aggregate(sigmoid(wide * 0.5), v, neighborhood(5, edge="zero"))
+    c = aggregate(near |> rename(C="tap"), x, neighborhood(3, edge="shift"))
+    d = aggregate(x |> halo: conv(16, 1) |> rename(C="tap") |> softmax(tap), x, halo(2, 1))
+    e = aggregate(table, v, neighborhood(7, on=W))
+    f = aggregate(x |> six: conv(6, 1) |> rename(C="tap"), x, window([2, 3]))
+    output y = a + c + d + f + merge_heads(b + e)
+    output s = correlate(v, k, neighborhood(3, dilation=2, edge="shift"))
+    output t = correlate(k, v |> rename(heads="way"), grid([3, 6]))
+    output u = where(valid(neighborhood(3), like=k), correlate(k, k, neighborhood(3)), 0)
+}
+small = net()
+""",
+        [{"B": 1, "H": 6, "W": 12}, {"B": 2, "H": 6, "W": 6}],
+    ),
     "windows": (
         """
 from std.attention import attend

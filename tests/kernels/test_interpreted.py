@@ -24,6 +24,7 @@ GROUPS = (
     ("conv_attention", "poolformer", "swin"),
     ("convnext", "mamba_attention", "vig", "deit", "maxvit"),
     ("aggregation", "arguments", "recurrences", "windows"),
+    ("dynamic",),
 )
 RANDOM = range(1, 25)
 

@@ -34,6 +34,10 @@ class Family:
         """The core in a word, for the name of the operator."""
         raise NotImplementedError
 
+    def operator_of(self, region: Fused) -> str:
+        """The class of operators that computes it."""
+        return self.operator
+
     def order(self, region: Fused, value: Value) -> tuple[str, ...]:
         """The order of axes in which the operator takes `value`, or gives it as a result."""
         raise NotImplementedError
