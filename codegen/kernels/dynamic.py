@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .fused import FusedOp, jit, tl, triton
-from .taps import Taps, blocks
+from .taps import Taps, around, blocks
 
 
 @jit
@@ -21,6 +21,101 @@ def tile_lanes(i, size, D, P, B: tl.constexpr, o):
 
 
 @jit
+def joined(u_h, TH, u_w, TW):
+    """Whether tap numbers along rows and columns are those of taps; negative ones are large without their sign."""
+    return (u_h.to(tl.uint32, bitcast=True) < TH) & (u_w.to(tl.uint32, bitcast=True) < TW)
+
+
+@jit
+def log_sum(p_w, m_o, n, WEIGHT: tl.constexpr, BO: tl.constexpr, BU: tl.constexpr):
+    """The logarithm of the sum of the exponentials of WEIGHT of n elements from each of the BO places p_w on, to base 2."""
+    top = tl.full([BO], -1e30, tl.float32)
+    total = tl.zeros([BO], tl.float32)
+    for u in range(0, n, BU):
+        o_u = u + tl.arange(0, BU)
+        b_w = tl.load(p_w[:, None] + o_u[None, :], m_o[:, None] & (o_u < n)[None, :], 0.0).to(tl.float32)  # [BO, BU]
+        if WEIGHT is not None:
+            b_w = WEIGHT(b_w)
+        b_w = tl.where((o_u < n)[None, :], b_w * 1.4426950408889634, float("-inf"))
+        new = tl.maximum(top, tl.max(b_w, 1))
+        total = total * tl.exp2(top - new) + tl.sum(tl.exp2(b_w - new[:, None]), 1)
+        top = new
+    return top + tl.log2(total)
+
+
+@jit
+def slide_kernel(
+    x, w, y, lse, s_x, s_w, s_y, leads, rows, columns, C, WEIGHT: tl.constexpr, SOFTMAX: tl.constexpr,
+    BACK: tl.constexpr, TW: tl.constexpr, T: tl.constexpr, BG: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
+):  # fmt: skip
+    """`aggregate_kernel` for neighbourhoods of few columns, on vector units.
+
+    A lane makes T results of one class side by side; a program has BP such strips, of BG maps that ride along, for BC
+    channels.
+    """
+    H, DH, TH, W, DW = rows[0], rows[2], rows[3], columns[0], columns[2]
+    s_n = tl.cdiv(tl.cdiv(W, DW), T)  # the strips of a row of a class
+    n_g, n_s = tl.cdiv(leads[1], BG), tl.cdiv(tl.cdiv(H, DH) * s_n, BP // BG)
+    i_o = tl.program_id(0)
+    i_c = i_o // (n_g * n_s) % (DH * DW)
+    c_h, c_w = i_c // DW, i_c % DW
+    n_h, n_w = (H - c_h + DH - 1) // DH, (W - c_w + DW - 1) // DW
+    i_l = (i_o // (n_g * n_s * DH * DW)).to(tl.int64)
+    i_a, i_b = i_l // leads[0], i_l % leads[0]
+    o = tl.arange(0, BP)
+    o_g = i_o % n_g * BG + o % BG  # [BP]
+    o_s = i_o // n_g % n_s * (BP // BG) + o // BG
+    o_h, o_w = o_s // s_n, o_s % s_n * T
+    m_o = (o_g < leads[1]) & (o_h < n_h)
+    h = (o_h * DH + c_h).to(tl.int64)
+    o_c = tl.program_id(1) * BC + tl.arange(0, BC)  # [BC]
+    m_c = (o_c < C)[None, :]
+    p_x = x + i_a * s_x[0] + i_b * s_x[1] + (o_g * s_x[2])[:, None] + o_c[None, :]
+    p_w = w + i_a * s_w[0] + i_b * s_w[1] + o_g * s_w[2]
+    p_l = lse + (i_l * leads[1] + o_g) * H * W
+    p_y = y + i_a * s_y[0] + i_b * s_y[1] + (h * s_y[3] + o_g * s_y[2])[:, None] + o_c[None, :]
+    sums = ()
+    if SOFTMAX and not BACK:
+        for t in tl.static_range(T):
+            q_w, m_q = (o_w + t) * DW + c_w, m_o & (o_w + t < n_w)
+            sums += (log_sum(p_w + h * s_w[3] + q_w * s_w[4], m_q, TH * TW, WEIGHT, BP, 16),)
+            if tl.program_id(1) == 0:
+                tl.store(p_l + h * W + q_w, sums[t], m_q)
+    acc = (tl.zeros([BP, BC], tl.float32),) * T
+    for i in range(TH):
+        r_h = o_h + i - TH // 2
+        m_h = m_o & (r_h >= 0) & (r_h < n_h)
+        x_h = (r_h * DH + c_h).to(tl.int64)
+        p_i = p_w + x_h * s_w[3] + (TH - 1 - i) * TW if BACK else p_w + h * s_w[3] + i * TW
+        # What is read at a column serves all of the T results that see it.
+        for u in tl.static_range(T + TW - 1):
+            r_w = o_w + (u - TW // 2)
+            x_w = r_w * DW + c_w
+            m_r = m_h & (r_w >= 0) & (r_w < n_w)
+            b_x = tl.load(p_x + (x_h * s_x[3] + x_w * s_x[4])[:, None], m_r[:, None] & m_c, 0.0).to(tl.float32)  # [BP, BC]
+            if SOFTMAX and BACK:
+                b_l = tl.load(p_l + x_h * W + x_w, m_r, 0.0)
+            new = ()
+            for t in tl.static_range(T):
+                if u >= t and u - t < TW:
+                    # A place that there is, for a result that there is not.
+                    q_w = r_w if BACK else tl.minimum(o_w + t, n_w - 1)
+                    p_u = p_i + (q_w * DW + c_w) * s_w[4] + (TW - 1 - u + t if BACK else u - t)
+                    b_w = tl.load(p_u, m_r, 0.0).to(tl.float32)  # [BP]
+                    if WEIGHT is not None:
+                        b_w = WEIGHT(b_w)
+                    if SOFTMAX:
+                        b_w = tl.exp2(b_w * 1.4426950408889634 - (b_l if BACK else sums[t]))
+                    new += (acc[t] + b_w[:, None] * b_x,)
+                else:
+                    new += (acc[t],)
+            acc = new
+    for t in tl.static_range(T):
+        m_y = (m_o & (o_w + t < n_w))[:, None] & m_c
+        tl.store(p_y + (((o_w + t) * DW + c_w) * s_y[4])[:, None], acc[t].to(y.dtype.element_ty), m_y)
+
+
+@jit
 def aggregate_kernel(
     x, w, y, lse, s_x, s_w, s_y, leads, rows, columns, pitch, C,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WEIGHT: tl.constexpr, SOFTMAX: tl.constexpr, BACK: tl.constexpr,
@@ -28,9 +123,9 @@ def aggregate_kernel(
 ):  # fmt: skip
     """y[q, c] = sum_u w[q, u] x[k(q, u), c], or with BACK y[k, c] = sum of w[q, u] x[q, c] over the q, u with k(q, u) = k.
 
-    w is WEIGHT of what is loaded, with SOFTMAX over all taps u; lse[q] is the logarithm of the sum. A program makes
-    BH x BW results next to each other (outputs o) for BC channels, and goes over what they read (sources r) in tiles of
-    SH x SW: the weights of such a pair of tiles are a matrix, nought where no tap joins output and source.
+    w is WEIGHT of what is loaded, with SOFTMAX over all taps u; lse[q] is its `log_sum`. A program makes BH x BW results
+    next to each other (outputs o) for BC channels, and goes over what they read (sources r) in tiles of SH x SW: the weights
+    of such a pair of tiles are a matrix, nought where no tap joins output and source.
     """
     QH, KH, DH, TH = rows[0], rows[1], rows[2], rows[3]
     QW, KW, DW, TW = columns[0], columns[1], columns[2], columns[3]
@@ -59,9 +154,8 @@ def aggregate_kernel(
         lo_h, hi_h = ROWS(a_h, kn_h, TH, rows[4], rows[5])[0], ROWS(z_h, kn_h, TH, rows[4], rows[5])[0] + TH - 1
         lo_w = COLUMNS(a_w, kn_w, TW, columns[4], columns[5])[0]
         hi_w = COLUMNS(z_w, kn_w, TW, columns[4], columns[5])[0] + TW - 1
-    if BACK or not SOFTMAX:  # taps outside of the map count in the sum of the softmax, and nowhere else
-        lo_h, hi_h = tl.maximum(lo_h, 0), tl.minimum(hi_h, sn_h - 1)
-        lo_w, hi_w = tl.maximum(lo_w, 0), tl.minimum(hi_w, sn_w - 1)
+    lo_h, hi_h = tl.maximum(lo_h, 0), tl.minimum(hi_h, sn_h - 1)
+    lo_w, hi_w = tl.maximum(lo_w, 0), tl.minimum(hi_w, sn_w - 1)
     t_w = tl.cdiv(tl.maximum(hi_w - lo_w + 1, 0), SW)
     trips = t_w * tl.cdiv(tl.maximum(hi_h - lo_h + 1, 0), SH)
 
@@ -72,18 +166,20 @@ def aggregate_kernel(
     if not BACK:
         f_h = ROWS(o_h, kn_h, TH, rows[4], rows[5])[0]
         f_w = COLUMNS(o_w, kn_w, TW, columns[4], columns[5])[0]
-        p_o = p_w + y_h * s_w[3] + y_w * s_w[4] - (f_h * TW + f_w)
+        p_o = p_w + y_h * s_w[3] + y_w * s_w[4]
+        if SOFTMAX:
+            b_l = log_sum(p_o, m_o, TH * TW, WEIGHT, BH * BW, 16)[:, None]
+            if tl.program_id(1) == 0:
+                tl.store(p_l + y_h * QW + y_w, tl.reshape(b_l, [BH * BW]), m_o)
+        p_o -= f_h * TW + f_w
     acc = tl.zeros([BH * BW, BC], tl.float32)
-    top = tl.full([BH * BW], -1e30, tl.float32)
-    total = tl.zeros([BH * BW], tl.float32)
     r = tl.arange(0, SH * SW)
     for i_r in range(trips):
         r_h = lo_h + i_r // t_w * SH + r // SW  # [SH SW]
         r_w = lo_w + i_r % t_w * SW + r % SW
         m_r = (r_h <= hi_h) & (r_w <= hi_w)
-        m_x = m_r & (r_h >= 0) & (r_h < sn_h) & (r_w >= 0) & (r_w < sn_w)
         x_h, x_w = (r_h * DH + c_h).to(tl.int64), r_w * DW + c_w
-        b_x = tl.load(p_x + (x_h * s_x[3] + x_w * s_x[4])[:, None], m_x[:, None] & m_c[None, :], 0.0)  # [SH SW, BC]
+        b_x = tl.load(p_x + (x_h * s_x[3] + x_w * s_x[4])[:, None], m_r[:, None] & m_c[None, :], 0.0)  # [SH SW, BC]
         if BACK:
             f_h = ROWS(r_h, kn_h, TH, rows[4], rows[5])[0]
             f_w = COLUMNS(r_w, kn_w, TW, columns[4], columns[5])[0]
@@ -92,29 +188,17 @@ def aggregate_kernel(
         else:
             u_h, u_w = r_h[None, :] - f_h[:, None], r_w[None, :] - f_w[:, None]
             p_u = p_o[:, None] + (r_h * TW + r_w)[None, :]
-        m_u = (u_h >= 0) & (u_h < TH) & (u_w >= 0) & (u_w < TW) & m_o[:, None] & m_r[None, :]
-        b_w = tl.load(p_u, m_u, 0.0).to(tl.float32)  # [BH BW, SH SW]
+        m_u = joined(u_h, TH, u_w, TW) & m_o[:, None] & m_r[None, :]
+        b_w = tl.load(p_u, m_u, 0.0)  # [BH BW, SH SW]
         if WEIGHT is not None:
-            b_w = WEIGHT(b_w)
+            b_w = WEIGHT(b_w.to(tl.float32))
         if SOFTMAX:
             if BACK:
-                b_l = tl.load(p_l + x_h * QW + x_w, m_r, 0.0)
-                b_w = tl.exp(tl.where(m_u, b_w - b_l[None, :], float("-inf")))
-            else:
-                b_w = tl.where(m_u, b_w, float("-inf"))
-                new = tl.maximum(top, tl.max(b_w, 1))
-                b_w = tl.exp(b_w - new[:, None])
-                scale = tl.exp(top - new)
-                top, total = new, total * scale + tl.sum(b_w, 1)
-                acc = acc * scale[:, None]
-        else:
+                b_l = tl.load(p_l + x_h * QW + x_w, m_r, 0.0)[None, :]
+            b_w = tl.exp2(b_w.to(tl.float32) * 1.4426950408889634 - b_l)
+        if SOFTMAX or WEIGHT is not None:
             b_w = tl.where(m_u, b_w, 0.0)
         acc = tl.dot(b_w.to(x.dtype.element_ty), b_x, acc, input_precision=PRECISION)
-    if SOFTMAX and not BACK:
-        total = tl.where(m_o, total, 1.0)
-        acc = acc / total[:, None]
-        if tl.program_id(1) == 0:
-            tl.store(p_l + y_h * QW + y_w, top + tl.log(total), m_o)
     p_y = y + i_a * s_y[0] + i_b * s_y[1] + i_c * s_y[2] + y_h * s_y[3] + y_w * s_y[4]
     tl.store(p_y[:, None] + o_c[None, :], acc.to(y.dtype.element_ty), m_o[:, None] & m_c[None, :])
 
@@ -183,7 +267,7 @@ def correlate_kernel(
             b_x = tl.load(p_r + i_n * BC + c[None, :], m_x[:, None] & m_c, 0.0)
             b_d = tl.dot(b_a, tl.trans(b_x), b_d, input_precision=PRECISION)
         u_h, u_w = r_h[None, :] - f_h[:, None], r_w[None, :] - f_w[:, None]
-        m_u = (u_h >= 0) & (u_h < TH) & (u_w >= 0) & (u_w < TW) & m_o[:, None] & m_r[None, :]
+        m_u = joined(u_h, TH, u_w, TW) & m_o[:, None] & m_r[None, :]
         o_u = (r_h * TW + r_w)[None, :]
         if NONE != 0.0:
             b_d = tl.where(m_x[None, :], b_d, NONE)
@@ -191,7 +275,7 @@ def correlate_kernel(
             b_w = tl.load(p_w[:, None] + o_u, m_u, 0.0).to(tl.float32)
             b_s = b_w if WEIGHT is None else WEIGHT(b_w)
             if SOFTMAX:
-                b_d = tl.exp(b_s - b_l[:, None]) * (b_d - mean[:, None])
+                b_d = tl.exp2(b_s * 1.4426950408889634 - b_l[:, None]) * (b_d - mean[:, None])
             if SLOPE is not None:
                 b_d = b_d * SLOPE(b_w)
         tl.store(p_d[:, None] + o_u, b_d.to(d.dtype.element_ty), m_u)
@@ -202,7 +286,7 @@ def tile_for(rows: Taps, columns: Taps, sizes: tuple[tuple[int, ...], tuple[int,
     """The tiles with the fewest instructions for a result: how many positions of a class an output tile has along rows and
     columns, the lanes BH, BW for them, and the source tile SH, SW.
 
-    A pair of lanes takes about eight instructions, addresses and masks, and a row of sources half of one for a channel.
+    For a pair of tiles, a warp has some 140 instructions, a dozen for each of its pairs of lanes, and what the sources take.
     """
 
     def axis(taps: Taps, numbers: tuple[int, ...], lanes: int) -> tuple[int, int, float]:
@@ -214,14 +298,19 @@ def tile_for(rows: Taps, columns: Taps, sizes: tuple[tuple[int, ...], tuple[int,
         return pitch, span, there / (-(-there // pitch) * pitch)
 
     best: tuple[float, tuple[int, ...]] = (float("inf"), ())
-    for bh, bw in ((1, 16), (2, 8), (4, 4), (1, 32), (2, 16), (4, 8), (1, 64), (2, 32), (4, 16), (8, 8)):
+    for bh, bw in ((1, 16), (2, 8), (4, 4), (1, 32), (2, 16), (4, 8)):
         p_h, s_h, f_h = axis(rows, sizes[0], bh)
         p_w, s_w, f_w = axis(columns, sizes[1], bw)
-        for sh, sw in ((1, 16), (2, 8), (4, 4), (1, 32), (2, 16), (4, 8), (1, 64), (2, 32), (4, 16), (8, 8)):
-            sources = -(-s_h // sh) * sh * -(-s_w // sw) * sw
-            cost = sources * (8 * bh * bw + c / 2) / (p_h * p_w * f_h * f_w)
+        for sh, sw in ((1, 16), (2, 8), (4, 4)):
+            trips = -(-s_h // sh) * -(-s_w // sw)
+            cost = trips * (140 + 6 * bh * bw + 1.5 * c) / (p_h * p_w * f_h * f_w)
             best = min(best, (cost, (p_h, p_w, bh, bw, sh, sw)))
     return best[1]
+
+
+def slides(rows: Taps, columns: Taps, c: int, dtype: torch.dtype) -> bool:
+    """Whether vector units make the sums: where few channels share a weight, or none is lost by narrow types."""
+    return rows.where is columns.where is around and columns.count <= 9 and (c < 64 or dtype == torch.float32)
 
 
 def tiles_of(numbers: tuple[int, ...], back: bool, pitch: int) -> int:
@@ -300,14 +389,25 @@ class Tapped(FusedOp):
         """Launches the weighted sums; x, w and y are whole."""
         rows, columns = self.sizes(queries, keys)
         c = x.shape[-1]
+        bc = min(64, max(16, triton.next_power_of_2(c)))
+        given = (x, w, y, lse, x.stride()[:5], w.stride()[:5], y.stride()[:5], (y.shape[1], y.shape[2]), rows, columns)
+        if slides(*self.taps, c, x.dtype):
+            t = 7 if columns[3] <= 7 and x.element_size() == 2 and not (back or softmax) else 4
+            bc = 16 if softmax and not back else bc  # as many strips as keep the sums where they are wanted
+            bp = 512 // x.element_size() // bc
+            bg = min(bp, triton.next_power_of_2(y.shape[2]))
+            strips = triton.cdiv(rows[0], rows[2]) * triton.cdiv(triton.cdiv(columns[0], columns[2]), t)
+            tiles = rows[2] * columns[2] * triton.cdiv(strips, bp // bg) * triton.cdiv(y.shape[2], bg)
+            slide_kernel[(y.shape[0] * y.shape[1] * tiles, triton.cdiv(c, bc))](
+                *given, c, WEIGHT=weight, SOFTMAX=softmax, BACK=back, TW=columns[3], T=t, BG=bg, BP=bp, BC=bc, num_warps=1
+            )  # fmt: skip
+            return
         p_h, p_w, bh, bw, sh, sw = tile_for(*self.taps, (rows, columns), c)
-        bc = min(64 if x.element_size() == 4 else 128, max(16, triton.next_power_of_2(c)))
         tiles = tiles_of(rows, back, p_h) * tiles_of(columns, back, p_w)
         aggregate_kernel[(prod(y.shape[:3]) * tiles, triton.cdiv(c, bc))](
-            x, w, y, lse, x.stride()[:5], w.stride()[:5], y.stride()[:5], (y.shape[1], y.shape[2]), rows, columns,
-            (p_h, p_w), c, ROWS=self.taps[0].where, COLUMNS=self.taps[1].where, WEIGHT=weight, SOFTMAX=softmax, BACK=back,
+            *given, (p_h, p_w), c, ROWS=self.taps[0].where, COLUMNS=self.taps[1].where, WEIGHT=weight, SOFTMAX=softmax, BACK=back,
             PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-            BH=bh, BW=bw, SH=sh, SW=sw, BC=bc, num_warps=max(1, min(4, bh * bw * bc // 1024)),
+            BH=bh, BW=bw, SH=sh, SW=sw, BC=bc, num_warps=1,
         )  # fmt: skip
 
     def score(
@@ -326,7 +426,7 @@ class Tapped(FusedOp):
             (d.shape[1], d.shape[2]), rows, columns, (p_h, p_w), c, ROWS=self.taps[0].where, COLUMNS=self.taps[1].where,
             WEIGHT=weight, SLOPE=slope, SOFTMAX=softmax, NONE=none,
             PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-            BH=bh, BW=bw, SH=sh, SW=sw, BC=bc, NC=triton.cdiv(c, bc), num_warps=max(1, min(4, bh * bw * sh * sw // 1024)),
+            BH=bh, BW=bw, SH=sh, SW=sw, BC=bc, NC=triton.cdiv(c, bc), num_warps=1,
         )  # fmt: skip
 
 
