@@ -246,7 +246,7 @@ def calls(module: Any, run: Callable[[], object]) -> list[Called]:
 
     def call(operator: Any, *given: Any) -> Any:
         tensors = [item.detach() for item in given if isinstance(item, Tensor)]
-        numbers = [float(number) for number in given[len(tensors) :]]
+        numbers = list(given[len(tensors) :])
         found.setdefault((operator.name, *(t.shape for t in tensors)), (operator, tensors, numbers))
         return operator.torch_path(*given)
 
