@@ -56,9 +56,9 @@ small = conv_attention(dims=[36, 36, 64], depths=[1, 0, 1], num_classes=5)
     "mamba_attention": (
         """
 from .mamba_attention import mamba_attention
-small = mamba_attention(dims=[32, 48], depths=[2, 1], num_classes=5)
+small = mamba_attention(dims=[32, 48], depths=[2, 0], num_classes=5)
 """,
-        [{"B": 1, "H": 28, "W": 56}, {"B": 1, "H": 28, "W": 28}],
+        [{"B": 1, "H": 28, "W": 28}, {"B": 2, "H": 28, "W": 28}],
     ),
     "vig": (
         """
@@ -109,6 +109,68 @@ small = net()
 """,
         [{"B": 1, "H": 5, "W": 9}, {"B": 2, "H": 3, "W": 4}],
     ),
+    # One cheap operator of each family, for planted bugs.
+    "one_strip": (
+        """
+from std.conv import dwconv
+model net() {
+    input x: [B, C=20, H, W]
+    y = x |> a: dwconv(3) |> gelu
+    output out = (y |> b: dwconv(5, dilation=3, bias=false)) * x
+}
+small = net()
+""",
+        [{"B": 1, "H": 4, "W": 18}, {"B": 2, "H": 2, "W": 5}],
+    ),
+    "one_pointwise": (
+        """
+model net() {
+    input x: [B, C=40, H, W]
+    output out = (x |> a: conv(68, 1) |> gelu |> b: conv(40, 1)) * x + x
+}
+small = net()
+""",
+        [{"B": 1, "H": 3, "W": 45}, {"B": 2, "H": 2, "W": 5}],
+    ),
+    "one_attention": (
+        """
+from std.attention import attend
+from std.layout import split_heads, merge_heads
+model net() {
+    input x: [B, C=40, H, W]
+    param table: [heads=2, dy=5, dx=5] = normal(0.1)
+    q, k, v = [split_heads(t, 2) for t in (x |> qkv: linear(120) |> split(3, C))]
+    over = shifted(window(3), -1, edge="drop")
+    output y = attend(q, k, v, over, bias=relative(table, over)) |> merge_heads
+}
+small = net()
+""",
+        [{"B": 1, "H": 6, "W": 9}, {"B": 2, "H": 3, "W": 3}],
+    ),
+    "one_recurrence": (
+        """
+from std.layout import split_heads, merge_heads
+from std.recurrence import gated_linear
+model net() {
+    input x: [B, C=20, H, W]
+    q, k, v = [split_heads(t, 2) for t in (x |> qkv: linear(60) |> split(3, C))]
+    output y = gated_linear(q, k, v, sigmoid(k), raster(W)) |> merge_heads
+}
+small = net()
+""",
+        [{"B": 1, "H": 3, "W": 7}, {"B": 2, "H": 2, "W": 2}],
+    ),
+    "one_scan": (
+        """
+from std.recurrence import selective_scan
+model net() {
+    input x: [B, C=20, H, W]
+    output z = x |> ssm: selective_scan(cross(H, W), states=3) |> sum(way)
+}
+small = net()
+""",
+        [{"B": 1, "H": 2, "W": 3}, {"B": 2, "H": 1, "W": 3}],
+    ),
     # Numbers that builds of one text may differ in.
     "arguments": (
         """
@@ -123,11 +185,13 @@ small = net(scale=0.7, mode="none")
     ),
     "recurrences": (
         """
+from std.layout import split_heads, merge_heads
 from std.recurrence import gated_linear, selective_scan
 model net() {
     input x: [B, C=24, H, W]
-    q, k, v = x |> qkv: linear(72) |> split(3, C)
-    output y = gated_linear(q, k, v, sigmoid(k), raster(H, W))
+    q, k, v = [split_heads(t, 2) for t in (x |> qkv: linear(72) |> split(3, C))]
+    y = gated_linear(q, k, v, sigmoid(k), raster(H, W)) + gated_linear(q, k, v, sigmoid(k), raster(W))
+    output out = merge_heads(y)
     output z = x |> ssm: selective_scan(cross(H, W), states=3) |> sum(way)
 }
 small = net()
@@ -231,7 +295,7 @@ def variants() -> Iterator[tuple[str, Program, Contract]]:
 
 # ---- operators
 
-Called = tuple[Any, list[Any], list[float]]
+Called = tuple[Any, list[Any], list[Any]]
 """A fused operator, and the tensors and numbers that it was called with."""
 
 

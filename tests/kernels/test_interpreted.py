@@ -22,9 +22,9 @@ HERE = Path(__file__).parent
 GROUPS = (
     ("van", "ccnet"),
     ("conv_attention", "poolformer", "swin"),
-    ("convnext", "mamba_attention", "vig", "deit", "maxvit"),
-    ("aggregation", "arguments", "recurrences", "windows"),
-    ("dynamic",),
+    ("convnext", "vig", "deit", "maxvit"),
+    ("mamba_attention", "aggregation", "arguments"),
+    ("dynamic", "recurrences", "windows"),
 )
 RANDOM = range(1, 25)
 
@@ -48,7 +48,7 @@ def far(found: list[dict[str, Any]]) -> list[str]:
 
 
 def test_every_network_is_in_a_group() -> None:
-    assert sorted(name for group in GROUPS for name in group) == sorted(NETWORKS)
+    assert {name for group in GROUPS for name in group} == {name for name in NETWORKS if not name.startswith("one_")}
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0])
