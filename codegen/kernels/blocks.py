@@ -278,7 +278,8 @@ class BlockAttention(FusedOp):
         block_attention_gradient_kernel[(splits, heads)](
             q, k, v, dy, kept[0], bias, dq, dk, dv, part, at.scale, q.stride()[:4], k.stride()[:4], v.stride()[:4],
             dy.stride()[:4], dq.stride()[:4], dk.stride()[:4], dv.stride()[:4], 0 if self.shared_bias else n * n,
-            at.rows, at.columns, at.blocks, heads, count, q.shape[-1], v.shape[-1], **self.options(q, v, at, 4 + self.bias), num_stages=1,
+            at.rows, at.columns, at.blocks, heads, count, q.shape[-1], v.shape[-1], num_stages=1,
+            **self.options(q, v, at, 4 + self.bias),
         )  # fmt: skip
         if self.bias:
             sums = part.sum((0, 1) if self.shared_bias else 0)

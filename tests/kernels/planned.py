@@ -224,6 +224,27 @@ small = net()
 """,
         [{"B": 1, "H": 6, "W": 12}, {"B": 2, "H": 6, "W": 6}],
     ),
+    "blocks": (
+        """
+from std.attention import attend
+from std.layout import split_heads, merge_heads
+mixer look(x: [B, C, H, W], over: region, heads: int) {
+    q, k, v = [split_heads(t, heads) for t in (x |> qkv: linear(3 * C) |> split(3, C))]
+    return attend(q, k, v, over) |> merge_heads
+}
+mixer whole(x: [B, C, H, W], over: region) {
+    return attend(x |> a: conv(C, 1), x |> b: conv(C, 1), x |> c: conv(2 * C, 1), over, scale=0.3)
+}
+model net() {
+    input x: [B, C=12, H, W]
+    y = (x |> a: look(shifted(window([2, 3]), [1, 2], edge="wrap"), 2)) + (x |> b: look(row, 3))
+    y += x |> c: look(window([5, 4], edge="drop"), 2)
+    output out = y |> d: whole(column)
+}
+small = net()
+""",
+        [{"B": 1, "H": 6, "W": 12}, {"B": 2, "H": 4, "W": 6}],
+    ),
     "windows": (
         """
 from std.attention import attend

@@ -23,7 +23,7 @@ GROUPS = (
     ("van", "ccnet"),
     ("conv_attention", "poolformer", "swin"),
     ("convnext", "vig", "deit", "maxvit"),
-    ("mamba_attention", "aggregation", "arguments"),
+    ("mamba_attention", "aggregation", "arguments", "blocks"),
     ("dynamic", "recurrences", "windows"),
 )
 RANDOM = range(1, 25)
