@@ -6,6 +6,7 @@ text --load--> library --elaborate--> program --solve--> contract --count--> fig
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archc.analysis.claims import check_claims
@@ -25,6 +26,7 @@ from archc.weights.keys import state_dict
 from archc.weights.rules import check_targets, compile_rules
 
 if TYPE_CHECKING:
+    from archc.deploy.fold import Deployed
     from archc.fusion.plan import Region
 
 __all__ = [
@@ -55,12 +57,13 @@ class Checked:
 
 @dataclass(frozen=True)
 class Module:
-    """The Python text of a variant, and what it was written from."""
+    """The Python text of a variant, and what it was written from: for a deploy build, the folded program."""
 
     checked: Checked
     text: str
     address: str
     regions: tuple[Region, ...] = ()
+    deployed: Deployed | None = None
 
 
 def build(spec: Spec, name: str) -> Program:
@@ -149,20 +152,35 @@ def fused(program: Program, contract: Contract) -> Program:
     return fuse(program, trained_at(cost))[0]
 
 
-def compile_variant(spec: Spec, name: str, kernels: bool = False) -> Module:
-    """The module of a variant, as text, with fused kernels or without. Raises ArchError; nothing is written."""
+def for_inference(checked: Checked) -> tuple[Checked, Deployed]:
+    """The same network as a deploy build."""
+    from archc.deploy.fold import deploy
+
+    deployed = deploy(checked.program)
+    try:
+        cost = figures(deployed.program, checked.contract)
+    except ArchError:
+        cost = None
+    return replace(checked, program=deployed.program, cost=cost), deployed
+
+
+def compile_variant(spec: Spec, name: str, kernels: bool = False, deploy: bool = False) -> Module:
+    """The module of a variant, as text, with fused kernels or without, for training or to be deployed. Raises ArchError;
+    nothing is written."""
     from archc.backend.module import Figures, emit
     from archc.elaborate.overrides import contract_parameters
     from archc.fusion.plan import fuse
 
     chosen = variant(spec.library, name)
-    checked = check(_built(spec, chosen))
+    checked, deployed = check(_built(spec, chosen)), None
+    depends = contract_parameters(spec.library, chosen, checked.program, checked.contract)
+    if deploy:
+        checked, deployed = for_inference(checked)
     program, contract, cost = checked.program, checked.contract, checked.cost
     head = Figures(totals(holdings(program.root)).params)
     if cost is not None:
         head = Figures(head.params, f"at {shown_sizes(program, cost.sizes)}", cost.figures.macs, cost.figures.flops)
-    depends = contract_parameters(spec.library, chosen, program, contract)
     regions: tuple[Region, ...] = ()
     if kernels:
         program, regions = fuse(program, trained_at(cost))
-    return Module(checked, emit(program, contract, head, depends), spec.address(name), regions)
+    return Module(checked, emit(program, contract, head, depends), spec.address(name), regions, deployed)

@@ -33,9 +33,14 @@ from archc.output import guard, write_all
     help="Write nothing; fail where a file is not what would be written.",
 )
 @click.option("--kernels/--no-kernels", default=False, help="With fused Triton kernels.")
-def compile_command(specs: Sequence[str], output: str, force: bool, only_check: bool, kernels: bool) -> int:
+@click.option(
+    "--deploy", is_flag=True, help="For inference: batch norms and factors of channels folded into weights."
+)
+def compile_command(
+    specs: Sequence[str], output: str, force: bool, only_check: bool, kernels: bool, deploy: bool
+) -> int:
     """Write a PyTorch module for every variant of SPEC."""
-    modules = _modules(specs, kernels)
+    modules = _modules(specs, kernels, deploy)
     complain(unique(warning for module in modules for warning in module.checked.warnings))
     if output == "-":
         return _to_stdout(modules)
@@ -58,7 +63,7 @@ def compile_command(specs: Sequence[str], output: str, force: bool, only_check: 
     return 0
 
 
-def _modules(specs: Sequence[str], kernels: bool) -> list[Module]:
+def _modules(specs: Sequence[str], kernels: bool, deploy: bool) -> list[Module]:
     """Every variant, compiled. Raises ArchError with the mistakes of all."""
     modules: list[Module] = []
     findings: list[Diagnostic] = []
@@ -72,7 +77,7 @@ def _modules(specs: Sequence[str], kernels: bool) -> list[Module]:
             continue
         for name in spec.variants:
             try:
-                modules.append(driver.compile_variant(spec, name, kernels))
+                modules.append(driver.compile_variant(spec, name, kernels, deploy))
             except ArchError as error:
                 findings += error.diagnostics
     if findings:
@@ -134,9 +139,24 @@ def _described(path: Path, module: Module, proved: str) -> list[str]:
     lines = [f"wrote    {path}   {module.text.count(chr(10))} lines, {classes} class{'es' * (classes != 1)}"]
     lines.append(f"proved   {proved}")
     lines += _labelled("needs", contract.describe())
+    lines += _folding(module)
     lines += _fusion(module)
-    lines.append(f"next     archc verify {module.address}   (values are not compared yet)")
+    deploy = " --deploy" if module.deployed is not None else ""
+    lines.append(f"next     archc verify {module.address}{deploy}   (values are not compared yet)")
     return lines
+
+
+def _folding(module: Module) -> list[str]:
+    """What a deploy build folded, and what it left and why."""
+    if module.deployed is None:
+        return []
+    told: dict[str, list[str]] = {}
+    for row in module.deployed.report:
+        times = f" x{row.times}" if row.times > 1 else ""
+        told.setdefault(row.why, []).append(f"{row.name} of {row.component}{times}")
+    folded = told.pop("", [])
+    left = [f"{', '.join(names)}: {why}" for why, names in told.items()]
+    return [*_labelled("folded", [", ".join(folded)] if folded else ["nothing"]), *_labelled("left", left)]
 
 
 def _fusion(module: Module) -> list[str]:

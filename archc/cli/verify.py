@@ -10,7 +10,7 @@ import click
 from archc import driver
 from archc.cli import exit_code
 from archc.cli.terminal import complain, needs, say, table
-from archc.diagnostics import Diagnostic
+from archc.diagnostics import Diagnostic, fail
 from archc.driver import Module
 from archc.sizing import choose, parse_sizes
 
@@ -29,19 +29,27 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float64", "float32"]),
+    type=click.Choice(["float64", "float32", "bfloat16"]),
     default="float64",
     show_default=True,
-    help="What to compute in.",
+    help="What to compute in; bfloat16 with --deploy only.",
 )
-def verify_command(spec: str, sizes: Sequence[str], dtype: str) -> int:
+@click.option(
+    "--deploy", is_flag=True, help="The deploy build with folded weights, against the network as it was trained."
+)
+def verify_command(spec: str, sizes: Sequence[str], dtype: str, deploy: bool) -> int:
     """Run the module against the reference interpreter of its graph, and against recorded answers."""
+    if dtype == "bfloat16" and not deploy:
+        raise fail("E0901", "a module in bfloat16 is held to nothing", helps=("compare a deploy build: --deploy",))
     found = driver.load_spec(spec)
     if not found.variants:
         driver.only(found)
     findings: list[Diagnostic] = []
     for name in found.variants:
-        module = driver.compile_variant(found, name)
+        module = driver.compile_variant(found, name, deploy=deploy)
+        if dtype == "bfloat16":
+            findings += rounded(module, driver.compile_variant(found, name), sizes)
+            continue
         report = run(module, sizes, dtype)
         say("\n".join(described(report)))
         findings += judged(report, module)
@@ -60,7 +68,37 @@ def run(module: Module, sizes: Sequence[str], dtype: str) -> Report:
         raise needs(error) from None
     from archc.verify import verify
 
+    if module.deployed is not None:
+        from archc.deploy.verify import verify_deployed
+
+        return verify_deployed(module.deployed, module.text, sizes=chosen, dtype=dtype)
     return verify(program, module.text, sizes=chosen, dtype=dtype)
+
+
+def rounded(module: Module, trained: Module, sizes: Sequence[str]) -> list[Diagnostic]:
+    """Says what bfloat16 costs a deploy build, beside the module as it was trained; E0633 where that is too much."""
+    program, contract = module.checked.program, module.checked.contract
+    assert module.deployed is not None
+    chosen = choose(program, contract, parse_sizes(program, sizes))
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise needs(error) from None
+    from archc.deploy.verify import MOST_TIMES, rounding
+
+    found = rounding(module.deployed, trained.text, module.text, chosen)
+    shown = " ".join(f"{name}={value}" for name, value in found.sizes.items())
+    say(f"{found.name}   bfloat16 at {shown}, norms of errors against float64")
+    say(f"  as it was trained {found.trained:.2e}, folded {found.deployed:.2e}: {found.times:.2f} times")
+    if found.ok:
+        return []
+    message = f"folding makes the error of `{trained.checked.program.name}` in bfloat16 {found.times:.2f} times as large"
+    return [
+        Diagnostic(
+            "E0633", message, program.span, notes=(f"at most {MOST_TIMES} times is meant to be lost",),
+            helps=("deploy the module as it was trained, or compute in float32",),
+        )
+    ]  # fmt: skip
 
 
 def described(report: Report) -> list[str]:

@@ -15,19 +15,25 @@ from archc.diagnostics import fail
 @click.argument("spec")
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, metavar="OUT.safetensors", help="Where to write.")
-def convert_weights_command(spec: str, checkpoint: str, output: str) -> None:
+@click.option("--deploy", is_flag=True, help="For the deploy build: fold batch norms and factors of channels.")
+def convert_weights_command(spec: str, checkpoint: str, output: str, deploy: bool) -> None:
     """Rename the tensors of CHECKPOINT by the rules of SPEC, strictly."""
     found = driver.load_spec(spec)
     program = driver.build(found, driver.only(found))
     _check_output(Path(output), program.name)
     try:
+        from archc.deploy.fold import deploy as folding
         from archc.weights.convert import convert
 
-        plan = convert(program, Path(checkpoint), Path(output))
+        deployed = folding(program) if deploy else None
+        plan = convert(program, Path(checkpoint), Path(output), deployed)
     except ModuleNotFoundError as error:
         raise needs(error) from None
     complain(plan.warnings)
-    say(f"wrote    {output}   {len(plan.placements)} tensors")
+    if deployed is None:
+        say(f"wrote    {output}   {len(plan.placements)} tensors")
+    else:
+        say(f"wrote    {output}   for {deployed.program.name}, {len(deployed.recipes)} tensors folded")
     if plan.dropped:
         more = ", ..." if len(plan.dropped) > 4 else ""
         say(f"dropped  {len(plan.dropped)}: {', '.join(plan.dropped[:4])}{more}")

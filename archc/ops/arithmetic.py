@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import AND, ATOM, COMPARE, OR, POWER, PRODUCT, SUM, UNARY, Operand
+from archc.deploy.roles import Affine, Role, Total
+from archc.deploy.terms import ONE, ZERO, Number, Side, Term
 from archc.ir.sym import Scalar
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
@@ -99,6 +101,33 @@ class Binary(Op):
             case "+" | "-" | "//" | "%":
                 return ""
         return self.saves
+
+    # ---- folding
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Role | None:
+        if len(xs) == 2 and not any(constant):
+            return Total((1, 1 if self.symbol == "+" else -1)) if self.symbol in "+-" else None
+        varying = [place for place in range(len(xs)) if not constant[place]]
+        if len(varying) != 1 or self.symbol not in ("+", "-", "*", "/"):
+            return None
+        (place,) = varying
+        other = 1 - place if len(xs) == 2 else None
+        axes = () if other is None else xs[other].names
+        number = next((side.value for side in (self.left, self.right) if side is not None), None)
+        if len(axes) > 1 or (axes and axes[0] not in xs[place]) or (other is None and not isinstance(number, (int, float))):
+            return None
+        side: Term = Side(other) if other is not None else Number(number)  # type: ignore[arg-type]
+        first = self.left is None and place == 0  # the varying operand stands left
+        axis = axes[0] if axes else None
+        match self.symbol:
+            case "+":
+                return Affine(place, axis, ONE, side)
+            case "-":
+                return Affine(place, axis, ONE, ZERO - side) if first else Affine(place, axis, Number(-1), side)
+            case "*":
+                return Affine(place, axis, side)
+            case _:
+                return Affine(place, axis, ONE / side) if first else None
 
     # ---- kernels
 

@@ -20,6 +20,7 @@ from archc.records import dataclass
 from archc.sizes import Size
 
 if TYPE_CHECKING:
+    from archc.deploy.roles import Role
     from archc.fusion.cores import Core
     from archc.reference.named import Named, Run
 
@@ -235,6 +236,15 @@ class Op:
     def reference(self, run: Run, *xs: Any) -> Named | tuple[Named, ...]:
         """The meaning, in float64, as plainly as it can be said."""
         raise NotImplementedError
+
+    # ---- folding
+
+    def channels(self, xs: Sequence[Any], constant: Sequence[bool]) -> Role | None:
+        """How it acts on single channels in evaluation; None where there is nothing to say.
+
+        `constant` tells which operands depend on weights alone.
+        """
+        return None
 
     # ---- kernels
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.deploy.roles import Weighted
 from archc.fusion.cores import Matmul, Stencil
-from archc.ir.sym import Const
+from archc.ir.sym import Const, const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import ZERO, Check, Code, Init, Note, Op, Reach, Weight, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
@@ -96,6 +97,11 @@ class Conv(Op):
             if slide.axis == axis:
                 return slide.seen(xs[0][axis].size.constant or 0)
         return Reach(axis) if axis != self.axis else None
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Weighted:
+        padded = any(slide.pad is None or slide.pad.value for slide in self._slides)
+        bias, biased = "bias" if self.bias.value else None, replace(self, bias=const(True))
+        return Weighted(self.axis, "weight", bias, 0, 1, self.groups.value, padded, biased)
 
     def core(self, x: TensorType) -> Stencil | Matmul | None:
         """A linear map of the channels, or a depthwise convolution of one odd square kernel that keeps the size."""

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.deploy.roles import Weighted
 from archc.ir.sym import const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import ZERO, Check, Code, Init, Op, OpError, Reach, Weight, arg
@@ -106,6 +107,11 @@ class ConvTranspose(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements if self.bias.value else ZERO
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Weighted:
+        # At the border, and where kernels meet, not every tap counts: a shift of the operand is no bias.
+        bias, biased = "bias" if self.bias.value else None, replace(self, bias=const(True))
+        return Weighted(self.axis, "weight", bias, 1, 0, self.groups.value, True, biased)
 
     def reach(
         self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]

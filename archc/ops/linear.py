@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.deploy.roles import Weighted
 from archc.fusion.cores import Matmul
+from archc.ir.sym import const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import Check, Code, Init, Op, OpError, Weight, arg
 from archc.ops.checks import fixed
@@ -53,6 +56,10 @@ class Linear(Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return ys[0].elements if self.bias.value else Size.of(0)
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Weighted:
+        bias, biased = "bias" if self.bias.value else None, replace(self, bias=const(True))
+        return Weighted(self.axis, "weight", bias, 0, 1, biased=biased)
 
     def core(self, x: TensorType) -> Matmul:
         return Matmul(self.axis, bool(self.bias.value))

@@ -8,6 +8,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.deploy.roles import Affine, Weighted
+from archc.deploy.terms import Number, Own
 from archc.ir.sym import Scalar, const
 from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, Init, Note, Op, OpError, Reach, Weight, arg
@@ -128,6 +130,13 @@ class BatchNorm(Norm):
             text = call(code.child, given)
         return Operand(text + unfold, x.type, x.order)
 
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Affine:
+        scale = Number(1) / (Own("running_var") + Number(self.eps.value)).root()
+        if not self.affine:
+            return Affine(0, self.axis, scale, Number(0) - Own("running_mean") * scale)
+        scale = Own("weight") * scale
+        return Affine(0, self.axis, scale, Own("bias") - Own("running_mean") * scale)
+
     def reference(self, run: Run, x: Named) -> Named:
         data = x.last(self.axis)
         y = (data - run.weight("running_mean")) / (run.weight("running_var") + self.eps.value) ** 0.5
@@ -189,6 +198,10 @@ class LayerNorm(Norm):
 
     def reach(self, axis: str, operand: int, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Reach | None:
         return None if axis in self.axis else Reach(axis)
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Weighted | None:
+        biased = any(weight.name == "bias" for weight in self.weights(xs[0]))
+        return Weighted(self.axis[0], "weight", "bias" if biased else None) if len(self.axis) == 1 else None
 
     def rows(self, x: TensorType) -> Size:
         """How many statistics of a kind there are."""
@@ -291,6 +304,9 @@ class GroupNorm(Norm):
             group = group if axis.name == self.axis else group * axis.size
         check.at_least(group, 2, "`group_norm` needs at least two elements in a group")
         return (x,)
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Weighted:
+        return Weighted(self.axis, "weight", "bias")
 
     def module(self, code: Code, x: TensorType) -> str:
         numbers = options(code, ("eps", self.eps, 1e-5))

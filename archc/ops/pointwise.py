@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.deploy.roles import Affine
 from archc.ir.sym import Const, Scalar
 from archc.ir.types import TensorType
 from archc.ops.base import ZERO, Check, Code, Op, OpError, arg
@@ -211,6 +212,9 @@ class Identity(Pointwise):
 
     def is_view(self, x: TensorType) -> bool:
         return True
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Affine:
+        return Affine(0, None)
 
     def torch(self, code: Code, x: Operand) -> Operand:
         return x

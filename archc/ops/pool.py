@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.deploy.roles import Through
 from archc.ir.sym import Scalar, const
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Note, Op, OpError, Reach, arg
@@ -227,6 +228,13 @@ class AvgPool(Pool):
                 why = f"torch averages over three axes only where the kernel fits into {slide.axis} without its padding"
                 check.at_least(x[slide.axis].size, slide.kernel.value, why)
         return (self.shrunk(check, x, self.slides(), self.ceil.value),)
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Through:
+        slides = self.slides()
+        zeros = any(slide.pad is None for slide in slides) or bool(
+            self.count_pad.value and any(slide.pad is not None and slide.pad.value for slide in slides)
+        )
+        return Through(0, tuple(name for name in xs[0].names if name not in self.on), means=not zeros)
 
     def torch(self, code: Code, x: Operand) -> Operand:
         extra = options(code, ("ceil_mode", self.ceil, False))

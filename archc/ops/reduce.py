@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import ATOM, Operand
+from archc.deploy.roles import Through
 from archc.ir.types import Dim, TensorType
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import distinct, floating, numeric, result_type
@@ -97,6 +98,9 @@ class Sum(Reduction):
         "x: [B, C=4, H, W] -> sum(x, positions, keep=true)",
     )
 
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Through:
+        return Through(0, tuple(name for name in xs[0].names if name not in self.axes), means=False)
+
     def value(self, run: Run, data: Any) -> Any:
         return run.torch.einsum("...n->...", data)
 
@@ -116,6 +120,9 @@ class Mean(Reduction):
 
     def accepts(self, x: TensorType) -> None:
         floating(x, "`mean`")
+
+    def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Through:
+        return Through(0, tuple(name for name in xs[0].names if name not in self.axes), means=True)
 
     def value(self, run: Run, data: Any) -> Any:
         return run.torch.einsum("...n->...", data) / data.shape[-1]

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
+from archc.deploy.roles import Through
 from archc.fusion.cores import Mixture, Scores
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import ZERO, Check, Code, Note, Op, OpError, Reach, arg, need
@@ -255,6 +256,10 @@ class Aggregate(Over, Op):
 
     def flops(self, xs: Sequence[TensorType], ys: Sequence[TensorType]) -> Size:
         return Size.of(0)
+
+    def channels(self, xs: Sequence[Any], constant: Sequence[bool]) -> Through:
+        w, v = xs[:2]
+        return Through(1, tuple(a.name for a in v.axes if not a.is_position and a.name not in w), means=False)
 
     def _repeats(self, w: TensorType, v: TensorType, extra: Sequence[Any]) -> Size:
         """How often the weights are repeated along axes of the queries and values that they lack."""
