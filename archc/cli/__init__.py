@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "flops": "flops",
     "compile": "generate",
     "verify": "verify",
+    "export": "export",
     "list": "library",
     "show": "library",
     "diff": "library",

@@ -41,10 +41,12 @@ def unique(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 def needs(error: ModuleNotFoundError) -> ArchError:
     """E0921 for a package that is optional, the error itself for any other."""
     package = (error.name or "").partition(".")[0]
-    if package not in ("torch", "numpy", "safetensors", "triton"):
+    extras = {"torch": "torch", "numpy": "torch", "safetensors": "torch", "triton": "torch"}
+    extras |= {"onnx": "torch,onnx", "onnxscript": "torch,onnx", "onnx_ir": "torch,onnx"}
+    if package not in extras:
         raise error
     return fail("E0921", f"this needs the package {package}, which is not installed",
-                helps=("pip install 'archc[torch]'",))  # fmt: skip
+                helps=(f"pip install 'archc[{extras[package]}]'",))  # fmt: skip
 
 
 def table(rows: Sequence[Sequence[str]], left: int = 1, indent: str = "") -> list[str]:
