@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from typing import Any
 
 from archc.diagnostics import fail
@@ -85,9 +86,9 @@ def export_onnx(net: Any, program: Program, sizes: Sizes, open: Sequence[str] = 
 
     Raises ArchError E0922 where torch cannot export it so, and ModuleNotFoundError without onnxscript.
     """
-    import onnxscript  # noqa: F401
     import torch
 
+    import_module("onnxscript")
     given = inputs_of(program, sizes)
     shapes = {
         name: {at: torch.export.Dim.AUTO for at, axis in enumerate(value.type.axes) if str(axis.size) in open}
@@ -108,12 +109,7 @@ def export_onnx(net: Any, program: Program, sizes: Sizes, open: Sequence[str] = 
             content = made.model_proto.SerializeToString()
     except (RuntimeError, ValueError, TypeError, torch.onnx.OnnxExporterError) as error:
         why = " ".join(str(error.__cause__ or error).split())[:300]
-        raise fail(
-            "E0922",
-            f"`{program.name}` cannot be exported as ONNX",
-            program.span,
-            why,
-        ) from None
+        raise fail("E0922", f"`{program.name}` cannot be exported as ONNX", program.span, why) from None
     fixed = [name for name in open if not _left_open(made.model, program, name)]
     if fixed:
         raise fail(
@@ -127,8 +123,9 @@ def export_onnx(net: Any, program: Program, sizes: Sizes, open: Sequence[str] = 
 
 def compare(content: bytes, net: Any, program: Program, sizes: Sizes) -> Compared:
     """The file in ONNX Runtime against the module. Raises ModuleNotFoundError without onnxruntime."""
-    import onnxruntime
     import torch
+
+    onnxruntime = import_module("onnxruntime")
 
     given = inputs_of(program, sizes)
     with torch.no_grad():

@@ -88,6 +88,16 @@ def test_weights_of_another_network_are_refused() -> None:
         assert caught.value.diagnostics[0].code == "E0601"
 
 
+def test_what_torch_cannot_export_is_told_with_its_reason(small: tuple[Any, Any, bytes]) -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image * image.sum().item() if image.sum() > 0 else image
+
+    with pytest.raises(ArchError) as caught:
+        export_onnx(Odd(), small[1], {"B": 1, "H": 32, "W": 32})
+    assert caught.value.diagnostics[0].code == "E0922" and caught.value.diagnostics[0].label
+
+
 def run(folder: Path, *arguments: str) -> Any:
     command = [sys.executable, "-m", "archc", "export", *arguments]
     return subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True)
