@@ -89,8 +89,14 @@ def scatter(dtype: torch.dtype, numbers: int) -> float:
 def results_and_gradients(
     function: Any, tensors: Sequence[Any], numbers: Sequence[float], dtype: torch.dtype, seed: int = 0
 ) -> tuple[list[Any], list[Any]]:
-    """What a function gives, and the gradients of a random projection (in `dtype`) of it; None for integers."""
-    given = [reordered(t, dtype).requires_grad_(t.is_floating_point()) for t in tensors]
+    """What a function gives, and the gradients of a random projection (in `dtype`) of it; None for integers.
+
+    In float16 the gradient of the first tensor is not wanted, as that of an image is not.
+    """
+    wanted = [t.is_floating_point() for t in tensors]
+    if dtype == torch.float16 and sum(wanted) > 1:
+        wanted[wanted.index(True)] = False
+    given = [reordered(t, dtype).requires_grad_(want) for t, want in zip(tensors, wanted, strict=True)]
     made = function(*given, *numbers)
     made = list(made) if isinstance(made, (tuple, list)) else [made]
     drawn = torch.Generator().manual_seed(seed)

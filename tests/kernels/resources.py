@@ -54,18 +54,19 @@ def faults(target: str, kernels: Kernels) -> list[str]:
 
 
 def regressions(target: str, kernels: Kernels, table: dict[str, Kernels]) -> list[str]:
-    """Where a kernel needs or issues over 5 % more than recorded, or something is amiss that was not; and kernels without
-    a record."""
+    """Where a kernel needs or issues over 5 % more than recorded, or something is amiss that is not recorded so."""
     recorded = table.get(target, {})
-    found = [f"{target} {name} is not recorded" for name in kernels if name not in recorded]
-    for name in (n for n in kernels if n in recorded):
-        for what in KEPT:
-            before, now = recorded[name][what], kernels[name][what]
-            if now > SLACK * before:
-                found.append(f"{target} {name}: {what} {before} -> {now}")
-        wrong = amiss(target, kernels[name])
-        if wrong != recorded[name].get("amiss", "") and wrong:
-            found.append(f"{target} {name}: {wrong}")
+    found = []
+    for name, one in kernels.items():
+        before = recorded.get(name, {})
+        found += [
+            f"{target} {name}: {what} {before[what]} -> {one[what]}"
+            for what in KEPT
+            if what in before and one[what] > SLACK * before[what]
+        ]
+        wrong = amiss(target, one)
+        if wrong and wrong != before.get("amiss"):
+            found.append(f"{target} {one['operator']}: {name}: {wrong}")
     return found
 
 
