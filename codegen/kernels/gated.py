@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,8 +69,8 @@ def gated_halved(
 @jit
 def gated_kernel(
     q, k, v, d, y, states, order, q_strides, k_strides, v_strides, d_strides, y_strides, ways, L, LINES, R, WAYS, K, V,
-    KEEP: tl.constexpr, ORDERED: tl.constexpr, PRECISION: tl.constexpr, LEVELS: tl.constexpr,
-    BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    WRITE: tl.constexpr, KEEP: tl.constexpr, BACK: tl.constexpr, ORDERED: tl.constexpr, PRECISION: tl.constexpr,
+    LEVELS: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
     """S[t] = d[t] S[t - 1] + k[t] v[t]^T and y[t] = q[t] S[t] along one sequence, S: [BK, BV]
 
@@ -79,7 +78,8 @@ def gated_kernel(
     matrix products. In a block of 2 H rows whose middle lies between j and t, the decays fall apart into those of j to the
     middle and those from there to t; blocks of 2, 4 .. BT rows give all pairs. Products of decays are never divided and
     no logarithm is taken: they are as exact where they vanish as where they are near 1.
-    KEEP stores the states before every BT steps instead.
+    WRITE stores y, KEEP the states before every BT steps. BACK goes from the last step to the first with
+    S[t] = d[t + 1] S[t + 1] + k[t] v[t]^T, as gradients do.
     """
     i_n = tl.program_id(0).to(tl.int64)  # (b, way, line, r)
     i_r, i_q, i_w = i_n % R, i_n // R % LINES, i_n // (R * LINES) % WAYS
@@ -93,47 +93,51 @@ def gated_kernel(
     line = order + (i_w * LINES + i_q) * L
     o_t = tl.arange(0, BT)
     b_s = tl.zeros([BK, BV], tl.float32)
-    for i_t in range(tl.cdiv(L, BT)):
+    for n in range(tl.cdiv(L, BT)):
+        i_t = tl.cdiv(L, BT) - 1 - n if BACK else n
         if KEEP:
             o_s = ((i_n * tl.cdiv(L, BT) + i_t) * K + o_k[:, None]) * V + o_v[None, :]
-            tl.store(states + o_s, b_s, m_k[:, None] & m_v[None, :])
-        m_t = i_t * BT + o_t < L
-        o_p, _ = path_position(i_t * BT + o_t, loops, line, L, ORDERED)
-        b_k = gated_rows(k, k_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)  # [BT, BK]
-        b_v = gated_rows(v, v_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)  # [BT, BV]
-        b_pre = gated_rows(d, d_strides, o_p, o_k, m_t, m_k, 4, 1.0).to(tl.float32)  # [BT, BK]
-        b_suf = tl.full([BT, BK], 1.0, tl.float32)
-        if not KEEP:
-            b_q = gated_rows(q, q_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)
+            tl.store(states + o_s, b_s.to(states.dtype.element_ty), m_k[:, None] & m_v[None, :])
+        t = i_t * BT + (BT - 1 - o_t if BACK else o_t)
+        o_p, _ = path_position(t, loops, line, L, ORDERED)
+        b_k = gated_rows(k, k_strides, o_p, o_k, t < L, m_k, 4, 0.0).to(tl.float32)  # [BT, BK]
+        b_v = gated_rows(v, v_strides, o_p, o_v, t < L, m_v, 5, 0.0).to(tl.float32)  # [BT, BV]
+        if WRITE:
+            b_q = gated_rows(q, q_strides, o_p, o_k, t < L, m_k, 4, 0.0).to(tl.float32)
             b_a = tl.where(o_t[:, None] == o_t[None, :], tl.sum(b_q * b_k, 1)[:, None], 0.0)  # [BT, BT]
+        if BACK:
+            o_d, _ = path_position(t + 1, loops, line, L, ORDERED)
+            b_pre = gated_rows(d, d_strides, o_d, o_k, t + 1 < L, m_k, 4, 1.0).to(tl.float32)  # [BT, BK]
+        else:
+            b_pre = gated_rows(d, d_strides, o_p, o_k, t < L, m_k, 4, 1.0).to(tl.float32)
+        b_suf = tl.full([BT, BK], 1.0, tl.float32)
         # b_pre: the decays from the start of a block of H rows to each row; b_suf: those behind it, to the block's end.
-        for n in tl.static_range(LEVELS):
-            if not KEEP:
-                b_a += gated_pairs(b_q, b_k, b_pre, b_suf, o_t, 1 << n, PRECISION)
-            b_pre, b_suf, _ = gated_doubled(b_pre, b_suf, o_t, 1 << n, BT, BK)
-        if not KEEP:
+        for level in tl.static_range(LEVELS):
+            if WRITE:
+                b_a += gated_pairs(b_q, b_k, b_pre, b_suf, o_t, 1 << level, PRECISION)
+            b_pre, b_suf, _ = gated_doubled(b_pre, b_suf, o_t, 1 << level, BT, BK)
+        if WRITE:
             b_y = tl.dot(b_q * b_pre, b_s, input_precision=PRECISION)
             b_y = tl.dot(b_a, b_v, b_y, input_precision=PRECISION)
-            gated_put(y, y_strides, o_p, o_v, m_t, m_v, b_y, 5)
+            gated_put(y, y_strides, o_p, o_v, t < L, m_v, b_y, 5)
         b_all = tl.sum(tl.where((o_t == BT - 1)[:, None], b_pre, 0.0), 0)  # [BK]
-        b_ks = tl.trans(b_k * b_suf)
-        b_s = tl.dot(b_ks, b_v, b_s * b_all[:, None], input_precision=PRECISION)
+        b_s = tl.dot(tl.trans(b_k * b_suf), b_v, b_s * b_all[:, None], input_precision=PRECISION)
 
 
 @jit
 def gated_gradient_kernel(
-    q, k, v, d, dy, states, order, q_strides, k_strides, v_strides, d_strides, y_strides,
-    gq, gk, gv, gd, gq_strides, gk_strides, gv_strides, gd_strides, ways, L, LINES, R, WAYS, K, V,
-    ORDERED: tl.constexpr, PRECISION: tl.constexpr, LEVELS: tl.constexpr, BT: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr,
+    q, k, v, d, dy, states, later, order, q_strides, k_strides, v_strides, d_strides, y_strides,
+    gq, gk, gd, gq_strides, gk_strides, gd_strides, ways, L, LINES, R, WAYS, K, V,
+    ORDERED: tl.constexpr, PRECISION: tl.constexpr, LEVELS: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
+    BV: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of q, k, v and d, from dy and the states before every BT steps; last steps first.
+    """The gradients of q, k and d in BT steps, from dy, the states before them, and the gradients of those behind them.
 
     The gradients of the products of decays go the way back through the blocks: from those of 2 H rows to those of H, of
     which they are made. Sums over other programs are left: a tile of each for every v tile, and every line.
     """
-    i_n, i_v = tl.program_id(0).to(tl.int64), tl.program_id(1)  # (b, way, line, r)
-    i_r, i_q, i_w = i_n % R, i_n // R % LINES, i_n // (R * LINES) % WAYS
+    i_t, i_n, i_v = tl.program_id(0) % tl.cdiv(L, BT), tl.program_id(0).to(tl.int64) // tl.cdiv(L, BT), tl.program_id(1)
+    i_r, i_q, i_w = i_n % R, i_n // R % LINES, i_n // (R * LINES) % WAYS  # (b, way, line, r)
     sample = (i_n // (R * LINES * WAYS), i_w, i_r)
     o_k, o_v = tl.arange(0, BK), i_v * BV + tl.arange(0, BV)
     m_k, m_v = o_k < K, o_v < V
@@ -141,125 +145,129 @@ def gated_gradient_kernel(
     v, d = sample_base(v, v_strides, sample), sample_base(d, d_strides, sample)
     dy = sample_base(dy, y_strides, sample)
     gq, gk = gradient_base(gq, gq_strides, sample, i_q, i_v, 0), gradient_base(gk, gk_strides, sample, i_q, i_v, 0)
-    gv, gd = gradient_base(gv, gv_strides, sample, i_q, i_v, 0), gradient_base(gd, gd_strides, sample, i_q, i_v, 0)
+    gd = gradient_base(gd, gd_strides, sample, i_q, i_v, 0)
     loops = way_loops(ways, i_w)
     line = order + (i_w * LINES + i_q) * L
     o_t = tl.arange(0, BT)
-    m_diagonal = o_t[:, None] == o_t[None, :]
-    b_g = tl.zeros([BK, BV], tl.float32)  # the gradient of the state behind the steps
-    for n in range(tl.cdiv(L, BT)):
-        i_t = tl.cdiv(L, BT) - 1 - n
-        m_t = i_t * BT + o_t < L
-        o_p, _ = path_position(i_t * BT + o_t, loops, line, L, ORDERED)
-        o_s = ((i_n * tl.cdiv(L, BT) + i_t) * K + o_k[:, None]) * V + o_v[None, :]
-        b_s = tl.load(states + o_s, m_k[:, None] & m_v[None, :], 0.0)  # [BK, BV]
-        b_q = gated_rows(q, q_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)  # [BT, BK]
-        b_k = gated_rows(k, k_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)
-        b_v = gated_rows(v, v_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)  # [BT, BV]
-        b_dy = gated_rows(dy, y_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)
-        b_d = gated_rows(d, d_strides, o_p, o_k, m_t, m_k, 4, 1.0).to(tl.float32)
-        b_pre, b_suf = b_d, tl.full([BT, BK], 1.0, tl.float32)
-        b_a = tl.where(m_diagonal, tl.sum(b_q * b_k, 1)[:, None], 0.0)  # [BT, BT]
-        for level in tl.static_range(LEVELS):
-            b_a += gated_pairs(b_q, b_k, b_pre, b_suf, o_t, 1 << level, PRECISION)
-            b_pre, b_suf, _ = gated_doubled(b_pre, b_suf, o_t, 1 << level, BT, BK)
-        b_gv = tl.dot(b_k * b_suf, b_g, input_precision=PRECISION)
-        b_gv = tl.dot(tl.trans(b_a), b_dy, b_gv, input_precision=PRECISION)
-        gated_put(gv, gv_strides, o_p, o_v, m_t, m_v, b_gv, 5)
-        # What the state before reads and the one behind gets: the products over all BT rows.
-        b_gpre = tl.dot(b_dy, tl.trans(b_s), input_precision=PRECISION)  # [BT, BK]
-        b_gsuf = tl.dot(b_v, tl.trans(b_g), input_precision=PRECISION)
-        b_gq, b_gpre = b_gpre * b_pre, b_gpre * b_q
-        b_gk, b_gsuf = b_gsuf * b_suf, b_gsuf * b_k
-        b_gall = tl.broadcast_to(tl.sum(b_s * b_g, 1)[None, :], [BT, BK])
-        b_all = tl.sum(tl.where((o_t == BT - 1)[:, None], b_pre, 0.0), 0)  # [BK]
-        b_qs = tl.trans(b_q * b_pre)
-        b_g = tl.dot(b_qs, b_dy, b_g * b_all[:, None], input_precision=PRECISION)
-        b_ga = tl.dot(b_dy, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
-        b_diagonal = tl.sum(tl.where(m_diagonal, b_ga, 0.0), 1)[:, None]
-        b_gq += b_diagonal * b_k
-        b_gk += b_diagonal * b_q
-        for level in tl.static_range(LEVELS):
-            b_pre, b_suf = b_d, tl.full([BT, BK], 1.0, tl.float32)
-            for finer in tl.static_range(LEVELS - 1 - level):
-                b_pre, b_suf, _ = gated_doubled(b_pre, b_suf, o_t, 1 << finer, BT, BK)
-            _, _, b_whole = gated_doubled(b_pre, b_suf, o_t, 1 << (LEVELS - 1 - level), BT, BK)
-            b_gql, b_gkl, b_gpre, b_gsuf, b_gall = gated_halved(
-                b_q, b_k, b_pre, b_suf, b_whole, b_ga, b_gpre, b_gsuf, b_gall, o_t, 1 << (LEVELS - 1 - level), PRECISION,
-                BT, BK,
-            )  # fmt: skip
-            b_gq += b_gql
-            b_gk += b_gkl
-        gated_put(gq, gq_strides, o_p, o_k, m_t, m_k, b_gq, 4)
-        gated_put(gk, gk_strides, o_p, o_k, m_t, m_k, b_gk, 4)
-        gated_put(gd, gd_strides, o_p, o_k, m_t, m_k, b_gpre + b_gall, 4)
+    t = i_t * BT + o_t
+    m_t = t < L
+    o_p, _ = path_position(t, loops, line, L, ORDERED)
+    o_s = ((i_n * tl.cdiv(L, BT) + i_t) * K + o_k[:, None]) * V + o_v[None, :]
+    b_s = tl.load(states + o_s, m_k[:, None] & m_v[None, :], 0.0).to(tl.float32)  # [BK, BV]
+    b_g = tl.load(later + o_s, m_k[:, None] & m_v[None, :], 0.0).to(tl.float32)
+    o_d, _ = path_position(i_t * BT + BT, loops, line, L, ORDERED)
+    b_next = tl.load(d + o_d * d_strides[2] + o_k * d_strides[4], m_k & (i_t * BT + BT < L), 0.0).to(tl.float32)
+    b_g *= b_next[:, None]  # what the state behind the steps gets
+    b_q = gated_rows(q, q_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)  # [BT, BK]
+    b_k = gated_rows(k, k_strides, o_p, o_k, m_t, m_k, 4, 0.0).to(tl.float32)
+    b_v = gated_rows(v, v_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)  # [BT, BV]
+    b_dy = gated_rows(dy, y_strides, o_p, o_v, m_t, m_v, 5, 0.0).to(tl.float32)
+    b_ga = tl.dot(b_dy, tl.trans(b_v), input_precision=PRECISION)  # [BT, BT]
+    b_gpre = tl.dot(b_dy, tl.trans(b_s), input_precision=PRECISION)  # [BT, BK]
+    b_gsuf = tl.dot(b_v, tl.trans(b_g), input_precision=PRECISION)
+    b_gall = tl.broadcast_to(tl.sum(b_s * b_g, 1)[None, :], [BT, BK])
+    b_pre = gated_rows(d, d_strides, o_p, o_k, m_t, m_k, 4, 1.0).to(tl.float32)
+    b_suf = tl.full([BT, BK], 1.0, tl.float32)
+    pres, sufs, wholes = (), (), ()
+    for level in tl.static_range(LEVELS):
+        pres += (b_pre,)
+        sufs += (b_suf,)
+        b_pre, b_suf, b_whole = gated_doubled(b_pre, b_suf, o_t, 1 << level, BT, BK)
+        wholes += (b_whole,)
+    b_diagonal = tl.sum(tl.where(o_t[:, None] == o_t[None, :], b_ga, 0.0), 1)[:, None]
+    b_gq, b_gpre = b_gpre * b_pre + b_diagonal * b_k, b_gpre * b_q
+    b_gk, b_gsuf = b_gsuf * b_suf + b_diagonal * b_q, b_gsuf * b_k
+    for level in tl.static_range(LEVELS):
+        b_pre, b_suf, b_whole = pres[LEVELS - 1 - level], sufs[LEVELS - 1 - level], wholes[LEVELS - 1 - level]
+        b_gql, b_gkl, b_gpre, b_gsuf, b_gall = gated_halved(
+            b_q, b_k, b_pre, b_suf, b_whole, b_ga, b_gpre, b_gsuf, b_gall, o_t, 1 << (LEVELS - 1 - level), PRECISION, BT, BK
+        )  # fmt: skip
+        b_gq += b_gql
+        b_gk += b_gkl
+    gated_put(gq, gq_strides, o_p, o_k, m_t, m_k, b_gq, 4)
+    gated_put(gk, gk_strides, o_p, o_k, m_t, m_k, b_gk, 4)
+    gated_put(gd, gd_strides, o_p, o_k, m_t, m_k, b_gpre + b_gall, 4)
 
 
 class Gated(Recurrence):
     """Gated linear attention: S[t] = decay[t] S[t - 1] + k[t] v[t]^T, and o[t] = q[t] S[t]. Tensors: q, k, v, decay.
 
     s are the axes of q and k, over which the states are summed, f those of v; the decay is the same for all f. States
-    exist in registers, and before every BT steps while gradients are computed.
+    exist in registers, and before every BT steps while gradients are computed: that of v is the same operation with q
+    and k exchanged, backwards on the gradient of the result, whose states are the gradients of the states.
     """
 
     cast = 3
 
-    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float], **_: Any) -> int:
+    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float]) -> int:
         sizes = self.folded(self.sizes(shapes))
-        return 4 * sizes["b"] * sizes["w"] * sizes["p"] * sizes["r"] * sizes["f"] * sizes["s"]
+        return 2 * sizes["b"] * sizes["w"] * sizes["p"] * sizes["r"] * sizes["f"] * sizes["s"]
 
-    def tile(self, sizes: dict[str, int]) -> tuple[int, int, int, int]:
-        """BT, BK, BV and warps."""
+    def tile(self, sizes: dict[str, int]) -> dict[str, int]:
+        """Steps and sizes of a program: few steps, since there are products of decays for each doubling of them."""
         bk = max(16, triton.next_power_of_2(sizes["s"]))
-        return 32 if bk <= 64 else 16, bk, min(64, max(16, triton.next_power_of_2(sizes["f"]))), 4
+        bv = min(64 if bk <= 32 else 32, max(16, triton.next_power_of_2(sizes["f"])))
+        return {"LEVELS": 4, "BT": 16, "BK": bk, "BV": bv}
 
-    def run(self, tensors: Sequence[Tensor], y: Tensor, states: Tensor, keep: bool) -> None:
-        """The forward pass: y, or with `keep` the states before every BT steps."""
-        sizes = self.sizes([x.shape for x in tensors])
-        folded = self.folded(sizes)
-        laid = [self.laid(x, letters, sizes) for x, letters in zip(tensors, self.axes, strict=True)]
-        line, ways, count = self.paths(sizes, y.device)
-        bt, bk, bv, warps = self.tile(folded)
-        gated_kernel[(folded["b"] * folded["w"] * count * folded["r"], triton.cdiv(folded["f"], bv))](
-            *(x for x, _ in laid), y, states, y if line is None else line, *(strides for _, strides in laid),
-            self.laid(y, self.result, sizes)[1], ways, folded["p"] // count, count, folded["r"], folded["w"], folded["s"],
-            folded["f"], KEEP=keep, ORDERED=line is not None, PRECISION=self.precision(tensors[0]), LEVELS=bt.bit_length() - 1,
-            BT=bt, BK=bk, BV=bv, num_warps=warps, num_stages=1,
-        )  # fmt: skip
+    def warps(self, tile: dict[str, int], x: Tensor, least: int) -> int:
+        """Twice as many for twice the k, or for products on vector units: else registers do not suffice."""
+        exact = self.precision(x) == "ieee"
+        return min(8, least * max(1, tile["BK"] // 32) * (2 if exact else 1))
 
     def precision(self, x: Tensor) -> str:
         """That of matrix products. Their sides are products themselves, and sums: bfloat16 would round them too coarsely,
         float16 has not the range, and the matrix units are not what such a kernel waits for."""
         return "tf32" if x.element_size() == 2 or torch.backends.cuda.matmul.allow_tf32 else "ieee"
 
+    def walk(
+        self, given: Sequence[tuple[Tensor, tuple[int, ...]]], out: tuple[Tensor, tuple[int, ...]], states: Tensor,
+        sizes: dict[str, list[int]], **how: bool,
+    ) -> None:  # fmt: skip
+        """One launch of `gated_kernel` on q, k, v, d."""
+        folded, (line, ways, count) = self.folded(sizes), self.paths(sizes, states.device)
+        tile = self.tile(folded)
+        grid = (folded["b"] * folded["w"] * count * folded["r"], triton.cdiv(folded["f"], tile["BV"]))
+        gated_kernel[grid](
+            *(x for x, _ in given), out[0], states, states if line is None else line, *(strides for _, strides in given),
+            out[1], ways, folded["p"] // count, count, folded["r"], folded["w"], folded["s"], folded["f"], **how,
+            ORDERED=line is not None, PRECISION=self.precision(given[0][0]), **tile,
+            num_warps=self.warps(tile, given[0][0], 2), num_stages=1,
+        )  # fmt: skip
+
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
         (y,) = self.results(tensors, numbers)
-        self.run(tensors, y, y, False)
+        sizes = self.sizes([x.shape for x in tensors])
+        given = [self.laid(x, letters, sizes) for x, letters in zip(tensors, self.axes, strict=True)]
+        self.walk(given, self.laid(y, self.result, sizes), y, sizes, WRITE=True, KEEP=False, BACK=False)
         return [y]
 
     def backward(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
-        dy = grads[0].contiguous()
         sizes = self.sizes([x.shape for x in tensors])
         folded = self.folded(sizes)
-        laid = [self.laid(x, letters, sizes) for x, letters in zip(tensors, self.axes, strict=True)]
-        line, ways, count = self.paths(sizes, dy.device)
-        bt, bk, bv, warps = self.tile(folded)
-        n, tiles, steps = folded["b"] * folded["w"] * count * folded["r"], triton.cdiv(folded["f"], bv), folded["p"] // count
-        states = dy.new_empty((n, triton.cdiv(steps, bt), folded["s"], folded["f"]), dtype=torch.float32)
-        self.run(tensors, dy, states, True)
+        q, k, v, d = (self.laid(x, letters, sizes) for x, letters in zip(tensors, self.axes, strict=True))
+        dy = self.laid(grads[0].contiguous(), self.result, sizes)
+        line, ways, count = self.paths(sizes, dy[0].device)
+        tile = self.tile(folded)
+        n, steps = folded["b"] * folded["w"] * count * folded["r"], folded["p"] // count
+        tiles, chunks = triton.cdiv(folded["f"], tile["BV"]), triton.cdiv(steps, tile["BT"])
         has = ["bwprs", "bwprs", "bwprf", "bwprs"]
-        rooms = [
+        (gq, gk, gv, gd) = rooms = [
             self.stored(x, have, letters, folded, (count, tiles, 1))
             for x, have, letters in zip(tensors, has, self.axes, strict=True)
         ]
-        gated_gradient_kernel[(n, tiles)](
-            *(x for x, _ in laid), dy, states, dy if line is None else line, *(strides for _, strides in laid),
-            self.laid(dy, self.result, sizes)[1], *(x for x, _ in rooms), *(strides for _, strides in rooms), ways, steps,
-            count, folded["r"], folded["w"], folded["s"], folded["f"], ORDERED=line is not None,
-            PRECISION=self.precision(tensors[0]), LEVELS=bt.bit_length() - 1, BT=bt, BK=bk, BV=bv, num_warps=warps, num_stages=1,
+        kind = torch.bfloat16 if tensors[0].dtype == torch.bfloat16 else torch.float32
+        states, later = (dy[0].new_empty((n, chunks, folded["s"], folded["f"]), dtype=kind) for _ in range(2))
+        self.walk([q, k, v, d], dy, states, sizes, WRITE=False, KEEP=True, BACK=False)
+        self.walk([k, q, dy, d], gv, later, sizes, WRITE=True, KEEP=True, BACK=True)
+        gated_gradient_kernel[(n * chunks, tiles)](
+            *(x for x, _ in (q, k, v, d, dy)), states, later, states if line is None else line,
+            *(strides for _, strides in (q, k, v, d, dy)), *(x for x, _ in (gq, gk, gd)),
+            *(strides for _, strides in (gq, gk, gd)), ways, steps, count, folded["r"], folded["w"], folded["s"],
+            folded["f"], ORDERED=line is not None, PRECISION=self.precision(tensors[0]), **tile,
+            num_warps=self.warps(tile, tensors[0], 4), num_stages=1,
         )  # fmt: skip
         found = [
             self.gathered(x, have, given, letters, sizes)

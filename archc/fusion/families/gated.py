@@ -11,7 +11,7 @@ from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
 
 LEAST = 8  # what matrix units would pad to more than twice is cheaper without them
-MOST = 128  # what a program holds of one side of a state
+MOST = 64  # what a program holds of k
 
 
 class Gated(RecurrenceFamily):
