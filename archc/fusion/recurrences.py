@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -102,8 +102,10 @@ def features(core: Recurrence, type: TensorType) -> frozenset[str]:
     return frozenset(name for name in type.names if name not in ("B", "way", *core.over))
 
 
-def whole(core: Recurrence, tensors: Iterable[Value]) -> bool:
-    """Whether each tensor has all axes of a letter or none, so that they are one axis to a kernel."""
+def fits(core: Recurrence, tensors: Sequence[Value]) -> bool:
+    """Whether the tensors are several, and each has all axes of a letter or none, so that they are one axis to a kernel."""
+    if len({tensor.uid for tensor in tensors}) < len(tensors):
+        return False
     for tensor in tensors:
         has = {letter for name, letter in core.letters if name in tensor.type}
         if any(letter in has and name not in tensor.type for name, letter in core.letters if letter in "rsf"):

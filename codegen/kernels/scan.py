@@ -41,7 +41,7 @@ def scan_kernel(
     d, a, u, b, c, k, y, states, order, d_strides, a_strides, u_strides, b_strides, c_strides, k_strides, y_strides, ways,
     L, LINES, R, WAYS, F, S, D_S: tl.constexpr, D_F: tl.constexpr, EXP: tl.constexpr, TIMES: tl.constexpr,
     OUTER: tl.constexpr, U_S: tl.constexpr, U_F: tl.constexpr, READ: tl.constexpr, SKIP: tl.constexpr, KEEP: tl.constexpr,
-    ORDERED: tl.constexpr, BT: tl.constexpr, BU: tl.constexpr, BS: tl.constexpr, BF: tl.constexpr,
+    ORDERED: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BF: tl.constexpr,
 ):  # fmt: skip
     """h[t] = decay[t] h[t - 1] + update[t] along one sequence, and y[t] = sum_s c[t, s] h[t, s, f] + k[f] u[t, f]
 
@@ -67,33 +67,33 @@ def scan_kernel(
         if KEEP:
             o_h = (i_n * tl.cdiv(L, BT) + i_t) * S * F + o_s[:, None] * F + o_f[None, :]
             tl.store(states + o_h, b_h, m_s[:, None] & m_f[None, :])
-        for t0 in range(i_t * BT, i_t * BT + BT, BU):
-            # The loads of BU steps come before the first of their sums.
-            p, j = path_position(t0, loops, line, L, ORDERED)
-            at, b_d, b_u, b_b, b_c = (), (), (), (), ()
-            for t in tl.static_range(BU):
+        t0 = i_t * BT
+        # The loads of BT steps come before the first of their sums.
+        p, j = path_position(t0, loops, line, L, ORDERED)
+        at, b_d, b_u, b_b, b_c = (), (), (), (), ()
+        for t in tl.static_range(BT):
+            m_ft, m_st = m_f & (t0 + t < L), m_s & (t0 + t < L)
+            b_d += (scan_get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F),)
+            b_u += (scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F),)
+            if OUTER:
+                b_b += (scan_get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False),)
+            if READ and not KEEP:
+                b_c += (scan_get(c, c_strides, p, o_s, o_f, m_st, m_ft, True, False),)
+            at += (p,)
+            p, j = next_position(t0 + t + 1, p, j, loops, line, L, ORDERED)
+        for t in tl.static_range(BT):
+            b_decay = tl.exp2(b_d[t] * b_a) if EXP else b_d[t]
+            b_x = b_d[t] * b_u[t] if TIMES else b_u[t]
+            b_h = b_decay * b_h + (b_x * b_b[t] if OUTER else b_x)
+            if not KEEP:
                 m_ft, m_st = m_f & (t0 + t < L), m_s & (t0 + t < L)
-                b_d += (scan_get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F),)
-                b_u += (scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F),)
-                if OUTER:
-                    b_b += (scan_get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False),)
-                if READ and not KEEP:
-                    b_c += (scan_get(c, c_strides, p, o_s, o_f, m_st, m_ft, True, False),)
-                at += (p,)
-                p, j = next_position(t0 + t + 1, p, j, loops, line, L, ORDERED)
-            for t in tl.static_range(BU):
-                b_decay = tl.exp2(b_d[t] * b_a) if EXP else b_d[t]
-                b_x = b_d[t] * b_u[t] if TIMES else b_u[t]
-                b_h = b_decay * b_h + (b_x * b_b[t] if OUTER else b_x)
-                if not KEEP:
-                    m_ft, m_st = m_f & (t0 + t < L), m_s & (t0 + t < L)
-                    if READ:
-                        b_y = tl.sum(b_c[t] * b_h, 0)[None, :]
-                        if SKIP:
-                            b_y += b_k * b_u[t]
-                        scan_put(y, y_strides, at[t], b_y, o_s, o_f, m_st, m_ft, False, True)
-                    else:
-                        scan_put(y, y_strides, at[t], b_h, o_s, o_f, m_st, m_ft, True, True)
+                if READ:
+                    b_y = tl.sum(b_c[t] * b_h, 0)[None, :]
+                    if SKIP:
+                        b_y += b_k * b_u[t]
+                    scan_put(y, y_strides, at[t], b_y, o_s, o_f, m_st, m_ft, False, True)
+                else:
+                    scan_put(y, y_strides, at[t], b_h, o_s, o_f, m_st, m_ft, True, True)
 
 
 @jit
@@ -137,27 +137,29 @@ def scan_gradient_kernel(
         b_h = tl.load(states + o_h, m_s[:, None] & m_f[None, :], 0.0)
         p, j = path_position(i_t * BT, loops, line, L, ORDERED)
         # What the state before each step leaves in it, exp(d a) h; where the decay is given, the state before itself.
-        at, before = (), ()
+        at, before, b_ds, b_us, decays = (), (), (), (), ()
         for t in tl.static_range(BT):
             m_ft, m_st = m_f & (i_t * BT + t < L), m_s & (i_t * BT + t < L)
             b_d = scan_get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F)
             b_x = scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
+            b_ds += (b_d,)
+            b_us += (b_x,)
             if TIMES:
                 b_x *= b_d
             if OUTER:
                 b_x = b_x * scan_get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False)
-            b_left = (tl.exp2(b_d * b_a) if EXP else b_d) * b_h
+            b_decay = tl.exp2(b_d * b_a) if EXP else b_d
+            b_left = b_decay * b_h
+            decays += (b_decay,)
             before += (b_left if EXP else b_h,)
             b_h = b_left + b_x
             at += (p,)
             p, j = next_position(i_t * BT + t + 1, p, j, loops, line, L, ORDERED)
         for i in tl.static_range(BT):
-            p = at[BT - 1 - i]
-            b_before = before[BT - 1 - i]
+            p, b_before = at[BT - 1 - i], before[BT - 1 - i]
             m_t = i_t * BT + BT - 1 - i < L
             m_ft, m_st = m_f & m_t, m_s & m_t
-            b_d = scan_get(d, d_strides, p, o_s, o_f, m_st, m_ft, D_S, D_F)
-            b_decay = tl.exp2(b_d * b_a) if EXP else b_d
+            b_d, b_u, b_decay = b_ds[BT - 1 - i], b_us[BT - 1 - i], decays[BT - 1 - i]
             if READ:
                 b_c = scan_get(c, c_strides, p, o_s, o_f, m_st, m_ft, True, False)
                 b_dy = scan_get(dy, y_strides, p, o_s, o_f, m_st, m_ft, False, True)
@@ -165,7 +167,6 @@ def scan_gradient_kernel(
             else:
                 b_g += scan_get(dy, y_strides, p, o_s, o_f, m_st, m_ft, True, True)
             if OUTER:
-                b_u = scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
                 b_b = scan_get(b, b_strides, p, o_s, o_f, m_st, m_ft, True, False)
                 b_x = b_d * b_u if TIMES else b_u
                 if READ:
@@ -180,7 +181,6 @@ def scan_gradient_kernel(
                 scan_put(gu, gu_strides, p, b_gu, o_s, o_f, m_st, m_ft, False, True)
             else:
                 if READ:
-                    b_u = scan_get(u, u_strides, p, o_s, o_f, m_st, m_ft, U_S, U_F)
                     b_h = (b_before if EXP else b_decay * b_before) + b_u
                     scan_put(gc, gc_strides, p, b_h * b_dy, o_s, o_f, m_st, m_ft, True, False)
                 scan_put(gu, gu_strides, p, b_g, o_s, o_f, m_st, m_ft, U_S, U_F)
@@ -230,19 +230,20 @@ class Scan(Recurrence):
 
     def tile(self, sizes: dict[str, int], held: bool) -> tuple[int, int, int]:
         """BT, BS and BF for one warp: lanes lie along f first, so that sums over s cross few of them. In the backward
-        pass the states of BT steps are held in registers: at most 64 numbers a lane."""
+        pass, where the states and decays of BT steps are held in registers, a lane has four numbers of each."""
         s, f = triton.next_power_of_2(sizes["s"]), triton.next_power_of_2(sizes["f"])
         bs = s if "c" in self.roles else min(s, 32)
-        most = 128 if bs == 1 else min(32, max(8, (128 if held else 512) // bs))
-        bf = min(f, most)
-        return min(8, max(2, 1024 // (bs * bf))), bs, bf
+        bf = 128 // bs if held else 128 if bs == 1 else min(32, max(8, 512 // bs))
+        return 4, bs, min(f, bf)
 
     def given(self, tensors: Sequence[Tensor], sizes: dict[str, list[int]]) -> tuple[list[Tensor], list[tuple[int, ...]]]:
         """The tensors in the order of the kernels, and their strides; the first one where there is none."""
         found, strides = [], []
         for role in "daubck":
             at = self.roles.find(role)
-            x, laid = self.laid(tensors[max(at, 0)], self.axes[max(at, 0)], sizes)
+            x = tensors[max(at, 0)]
+            # What is read once for all steps decides how lanes lie: along f, as for all else.
+            x, laid = self.laid(x.contiguous() if role == "a" else x, self.axes[max(at, 0)], sizes)
             found.append(x)
             strides.append(laid)
         return found, strides
@@ -271,7 +272,7 @@ class Scan(Recurrence):
         scan_kernel[grid](
             *given, y, states, y if line is None else line, *strides, self.laid(y, self.result, sizes)[1], ways,
             folded["p"] // count, count, folded["r"], folded["w"], folded["f"], folded["s"], **self.switches(), KEEP=keep,
-            ORDERED=line is not None, BT=every, BU=min(4, every), BS=bs, BF=bf, num_warps=1,
+            ORDERED=line is not None, BT=every, BS=bs, BF=bf, num_warps=1,
         )  # fmt: skip
 
     def grid(self, sizes: dict[str, int], count: int, bs: int, bf: int) -> tuple[int, int, int]:

@@ -245,6 +245,23 @@ small = net()
 """,
         [{"B": 1, "H": 6, "W": 12}, {"B": 2, "H": 4, "W": 6}],
     ),
+    "paths": (
+        """
+from std.recurrence import gated_linear, selective_scan
+model net() {
+    input x: [B, C=8, H, W]
+    q, k, v = x |> qkv: linear(32) |> split([8, 8, 16], C)
+    forget = exp(-exp(8 * k))  # from 1 to less than the least number
+    output a = gated_linear(q, k, v, forget, -every(2, raster(W, H)))
+    output b = recur(forget, x, [snake(H, W), -diagonal(W, H)]) |> sum(way)
+    output c = recur(mean(forget, C), x, windowed(2, raster(H, W)))
+    output d = x |> ssm: selective_scan(-raster(W, H), states=1)
+    output e = dot(recur(mean(forget, W), dot(x, k |> rename(C="e")), raster(W)), q, C)
+}
+small = net()
+""",
+        [{"B": 1, "H": 4, "W": 6}, {"B": 2, "H": 2, "W": 4}],
+    ),
     "windows": (
         """
 from std.attention import attend

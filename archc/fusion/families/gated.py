@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from archc.fusion.cores import Recurrence
-from archc.fusion.recurrences import RecurrenceFamily, extent, features, lettered, product, summed, unfit, whole
+from archc.fusion.recurrences import RecurrenceFamily, extent, features, fits, lettered, product, summed, unfit
 from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
 
@@ -35,7 +35,7 @@ class Gated(RecurrenceFamily):
             if not free or not set(axes) <= features(core, k.type) or set(axes) & set(v.type.names):
                 continue
             made = lettered(core, step.outputs[0].type, axes, free)
-            if not whole(made, (q, k, v, decay)):
+            if not fits(made, (q, k, v, decay)):
                 continue
             sizes = extent(k.type, axes), extent(v.type, free)
             if any(size is None or size < LEAST for size in sizes) or (sizes[0] or 0) > MOST:

@@ -14,11 +14,11 @@ from archc.fusion.recurrences import (
     exponent,
     extent,
     features,
+    fits,
     lettered,
     product,
     summed,
     unfit,
-    whole,
 )
 from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
@@ -48,11 +48,11 @@ class Scan(RecurrenceFamily):
         if why:
             return Refused((place,), why)
         for places, tensors, made in (*_read(view, place, core), _alone(view, place, core)):
-            if whole(made, tensors.values()):
+            if fits(made, tuple(tensors.values())):
                 made = replace(made, roles="".join(tensors))
                 names = ["step" if role == "d" and "a" in tensors else _NAMES[role.lower()] for role in tensors]
                 return Found(made, places, tuple(tensors.values()), tuple(names))
-        return Refused((place,), "its tensors share axes in a way that no kernel has")
+        return Refused((place,), "its tensors are the same, or share axes in a way that no kernel has")
 
     def work(self, region: Fused, setting: Setting) -> Work:
         core, step = region.core, next(s for s in region.steps if isinstance(s.op.core(*_types(s.inputs)), Recurrence))
@@ -117,8 +117,8 @@ def _read(view: View, place: int, core: Recurrence) -> Iterator[Match]:
     term = None if extra is None else product(view, extra[1])
     for k, other in () if term is None else term.orders():
         lacks = {"B", "way", *core.over, *axes}
-        fits = extra is not None and set(view.step(extra[0]).outputs[0].type.names) == set(result.type.names)
-        if other.uid == u.uid and fits and not lacks & set(k.type.names):
+        same = extra is not None and set(view.step(extra[0]).outputs[0].type.names) == set(result.type.names)
+        if other.uid == u.uid and same and not lacks & set(k.type.names):
             assert extra is not None and term is not None
             yield (*places, term.place, extra[0]), tensors | {"k": k}, made
             break
