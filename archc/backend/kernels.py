@@ -15,7 +15,7 @@ from archc.backend.layout import lay_out
 from archc.backend.operand import Operand
 from archc.backend.writer import ClassNames, Writer, count_uses
 from archc.fusion.families import family
-from archc.ir.graph import Fused, Owned
+from archc.ir.graph import Apply, Drawn, Fused, Owned, Value
 from archc.ir.sym import Scalar, Sym, Var
 from archc.ir.types import Dim
 from archc.resources import folder
@@ -138,18 +138,25 @@ class TwinWriter(Writer):
         self.functional = True
         self.weights: dict[Owned, str] = {}
         self.numbers = {n.sym: name for n, name in zip(region.numbers, number_names(region), strict=True)}
+        self.factors: dict[int, str] = {}  # by the result of the operation
         order = family(region.family).order
         for tensor, name in zip(region.tensors, region.arguments, strict=True):
             self.taken.add(name)
             if isinstance(tensor, Owned):
                 self.weights[tensor] = name
+            elif isinstance(tensor, Drawn):
+                self.factors[tensor.step.outputs[0].uid] = name
             else:
                 self.values[tensor.uid] = Operand(name, tensor.type, order(region, tensor))
-        self.anchor = next(n for t, n in zip(region.tensors, region.arguments, strict=True) if not isinstance(t, Owned))
+        self.anchor = next(n for t, n in zip(region.tensors, region.arguments, strict=True) if isinstance(t, Value))
 
     def weight(self, name: str) -> str:
         assert self.entry is not None
         return self.weights[Owned(self.entry, name)]
+
+    def drawn(self, statement: Apply) -> tuple[Operand, ...]:
+        value = statement.outputs[0]
+        return (Operand(self.factors[value.uid], value.type, ("B",)),) if value.uid in self.factors else ()
 
     def number(self, value: Scalar | Dim | Sym) -> str:
         sym = value.sym if isinstance(value, (Scalar, Dim)) else value

@@ -24,6 +24,7 @@ from archc.ir.graph import (
     Assign,
     Branch,
     Call,
+    Drawn,
     Fused,
     Merge,
     Owned,
@@ -34,6 +35,7 @@ from archc.ir.graph import (
 )
 from archc.ir.sym import Const, Extent, Scalar, Sym, Var, substitute
 from archc.ir.types import Dim, TensorType
+from archc.ops.emission import bound
 from archc.records import dataclass
 from archc.where.text import QUERIES
 
@@ -322,7 +324,7 @@ class Writer:
         entry = self.owner.entry(statement.entry)
         self.functional = bool(getattr(entry, "functional", False))
         self.child_text = None if statement.entry is None else self.owner.child_text(statement.entry)
-        made = statement.op.torch(self, *operands)
+        made = statement.op.torch(self, *operands, *self.drawn(statement))
         results = made if isinstance(made, tuple) else (made,)
         first, *others = results
         if others:
@@ -330,13 +332,25 @@ class Writer:
             return
         self._keep(statement.outputs[0], replace(first, type=statement.outputs[0].type), statement.op.name)
 
+    def drawn(self, statement: Apply) -> tuple[Operand, ...]:
+        """What an operation is given that another one has drawn."""
+        return ()
+
     def _fused(self, statement: Fused) -> None:
         """A call of the operator that computes several operations at once."""
         order = family(statement.family).order
+        source = statement.inputs[0]
+        like = self.operand(source).merged(self).to(order(statement, source))
+        if any(isinstance(tensor, Drawn) for tensor in statement.tensors):
+            like = bound(self, like, "x")
         texts = []
         for tensor in statement.tensors:
             if isinstance(tensor, Owned):
                 texts.append(f"{self.owner.child_text(tensor.entry)}.{tensor.name}")
+            elif isinstance(tensor, Drawn):
+                texts.append(tensor.step.op.drawn(self, like))
+            elif tensor is source:
+                texts.append(like.text)
             else:
                 operand, wanted = self.operand(tensor), order(statement, tensor)
                 # What lies in the form of a region may be asked for as it is.

@@ -32,6 +32,8 @@ class Matmul:
 
     axis: str
     bias: bool
+    behind: tuple[str, ...] = ()
+    """The axes that lie behind the channels in the operation's own text: those of the positions, in a convolution."""
 
 
 @dataclass(frozen=True)

@@ -1,73 +1,190 @@
-"""The functions of a kernel that follow its sums: what the operations behind the core compute, and its gradient."""
+"""The functions of a kernel that follow its sums: what the operations around the core compute, and its gradient."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from archc.ir.dataflow import values
-from archc.ir.graph import Apply, Fused, Owned
+from archc.ir.graph import Apply, Drawn, Fused, Owned, Value
 from archc.ir.sym import Const, Scalar
+from archc.ir.types import TensorType
+
+# Where an operand lies that has some of the axes of the results: samples N, positions P, channels C; and its mask.
+_PLACES = {
+    "NPC": ("o_y", "m_y"), "NP": ("o_m", "m_m"), "NC": ("(o_m // P) * C + o_c", "m_y"), "N": ("o_m // P", "m_m"),
+    "PC": ("(o_m % P) * C + o_c", "m_y"), "P": ("o_m % P", "m_m"), "C": ("o_c", "m_c"),
+}  # fmt: skip
+
+HEAD = "(acc, operands, numbers, o_y, o_m, o_c, m_m, m_c, C, P):"
+"""What the functions are given: the core's results, their places `o_y` in a map, their rows `o_m` (samples and positions
+in one) and channels `o_c` with the masks of both, the number of channels and of positions; all broadcast to `acc`."""
+
+
+def axes_of(operand: TensorType, whole: TensorType, channels: str) -> str | None:
+    """Which axes of a map `whole` an operand has: samples N, all positions P, channels C. None where it has only some of
+    the positions, or other axes, or other sizes."""
+    if not operand.axes or any(a.name not in whole or a.size != whole[a.name].size for a in operand.axes):
+        return None
+    if len(operand.axes) == len(whole.axes):
+        return "NPC"
+    samples = whole.names[:1] if whole.names[0] == "B" else ()
+    positions = [name for name in whole.names if name != channels and name not in samples]
+    held = [name for name in positions if name in operand]
+    if len(held) not in (0, len(positions)) or not (samples or operand.names == (channels,)):
+        return None
+    return "N" * (samples[:1] == ("B",) and "B" in operand) + "P" * bool(held) + "C" * (channels in operand)
 
 
 class Epilogue:
-    """The text of a chain of pointwise operations on the result of a core.
+    """The text of the pointwise operations around a core, whose results (`start`) are the maps' own.
 
-    The kernel gives its functions the `operands`: the bias, if there is one, then the maps of the result's shape that
-    the chain reads besides; for the gradient, then that of the result, and room for those of the maps. Gradients follow
-    from the slopes of the operations, last first.
+    The kernel gives its functions the `operands`: the bias, if there is one, then the tensors that the operations read
+    besides, of which `kinds` says the axes; for the gradient, then that of the result, and room for those of the
+    operands. Gradients follow from the slopes of the operations, last first. An operand that each channel or each row
+    has one number of gets its gradient in sums: the function returns the terms, by channel and by row.
     """
 
-    def __init__(self, region: Fused) -> None:
-        core, *chain = region.steps
-        self.chain = tuple(chain)
+    def __init__(self, region: Fused, start: Value, channels: str) -> None:
+        self.chain = tuple(step for step in region.steps if step.op.follows)
         self.bias = any(isinstance(t, Owned) and t.name == "bias" for t in region.tensors)
-        self.names = {
-            tensor.uid: name
-            for tensor, name in zip(region.tensors, region.arguments, strict=True)
-            if not isinstance(tensor, Owned)
-        }
-        self.maps = [name for name in region.arguments if name not in ("x", "weight", "bias")]
-        self.names[core.outputs[0].uid] = "z"
-        self.names |= {step.outputs[0].uid: f"v{number}" for number, step in enumerate(chain)}
+        self.names: dict[int, str] = {}
+        self.drawn: dict[int, str] = {}  # by the result of the operation
+        self.operands: list[tuple[str, Value | Drawn, str]] = []  # name, tensor, axes
+        # The first tensor is what the core works on.
+        for tensor, name in zip(region.tensors[1:], region.arguments[1:], strict=True):
+            if isinstance(tensor, Owned):
+                continue
+            if isinstance(tensor, Drawn):
+                self.drawn[tensor.step.outputs[0].uid] = name
+                self.operands.append((name, tensor, "N"))
+            else:
+                self.names[tensor.uid] = name
+                axes = axes_of(tensor.type, start.type, channels)
+                assert axes is not None
+                self.operands.append((name, tensor, axes))
+        self.names[start.uid] = "z"
+        self.names |= {step.outputs[0].uid: f"v{number}" for number, step in enumerate(self.chain)}
         self.last = self.names[region.outputs[0].uid]
         self.numbers = {number.sym: at for at, number in enumerate(region.numbers)}
 
+    def settings(self) -> list[str]:
+        """The keyword arguments of the operator that tell of the operands: which axes each has, in small letters where
+        it takes no gradient; which take the gradient of the result as it is; whether the gradient needs the sums."""
+        kinds = [axes if self._learns(tensor) else axes.lower() for _, tensor, axes in self.operands]
+        passes = [at for at, (name, _, _) in enumerate(self.operands) if name in self._passes()]
+        return [
+            *([f"operands={_listed(repr(kind) for kind in kinds)}".replace("'", '"')] if kinds else []),
+            *([f"passes={_listed(map(str, passes))}"] if passes else []),
+            *([] if self._reads_sums() else ["recomputes=False"]),
+        ]
+
+    def _learns(self, tensor: Value | Drawn) -> bool:
+        """Whether a gradient reaches the tensor."""
+        return isinstance(tensor, Value) and self.names[tensor.uid] in self._gradients()[1]
+
+    def _passes(self) -> list[str]:
+        """The maps whose gradient is that of the result."""
+        found = self._gradients()[1]
+        return [name for name, _, axes in self.operands if axes == "NPC" and found.get(name) == "dy"]
+
+    def _reads_sums(self) -> bool:
+        """Whether the gradient depends on the results of the core."""
+        return any(re.search(r"\bacc\b", line) for line in self.backward())
+
     def _sides(self, step: Apply) -> list[str]:
         """The sides of an operation: tensors by name, numbers as they are or as the kernel is given them."""
-        sides = step.op.sides([self.names[v.uid] for v in values(step.inputs)])
-        return [self._number(side) if isinstance(side, Scalar) else side for side in sides]
+        tensors = [self.names[v.uid] for v in values(step.inputs)]
+        if step.outputs[0].uid in self.drawn:
+            tensors.append(self.drawn[step.outputs[0].uid])
+        return [self._number(s) if isinstance(s, Scalar) else s for s in step.op.sides(tensors)]
 
     def _number(self, side: Scalar) -> str:
         if not isinstance(side.sym, Const):
             return f"numbers[{self.numbers[side.sym]}]"
         assert isinstance(side.value, (int, float))
-        return repr(float(side.value))
+        text = repr(float(side.value))
+        return f'float("{text}")' if text.lstrip("-") in ("inf", "nan") else text
 
-    def _values(self) -> list[str]:
-        lines = ["z = acc"]
-        if self.bias:
-            lines = ["z = acc + tl.load(operands[0] + o_c, m_c, 0.0).to(tl.float32)[None, :]"]
-        for at, name in enumerate(self.maps):
-            lines.append(f"{name} = tl.load(operands[{at + self.bias}] + o_y, m_y, 0.0).to(tl.float32)")
-        return [*lines, *(f"{self.names[s.outputs[0].uid]} = {s.op.tile(*self._sides(s))}" for s in self.chain)]
+    def _values(self) -> dict[str, list[str]]:
+        """The lines that make each name."""
+        lines = {"m_y": ["m_y = m_m & m_c"]}
+        lines["z"] = [f"z = acc + {_load(0, 'C')}.to(tl.float32)" if self.bias else "z = acc"]
+        for at, (name, tensor, axes) in enumerate(self.operands, self.bias):
+            load = _load(at, axes)
+            if isinstance(tensor, Drawn):
+                given = f"if operands[{at}] is not None:"
+                lines[name] = [f"{name} = 1.0", given, f"    {name} = {load}.to(tl.float32)"]
+            else:
+                truth = tensor.type.dtype == "bool"
+                lines[name] = [f"{name} = {load} != 0" if truth else f"{name} = {load}.to(tl.float32)"]
+        for step in self.chain:
+            name = self.names[step.outputs[0].uid]
+            lines[name] = [f"{name} = {step.op.tile(*self._sides(step))}"]
+        return lines
 
-    def forward(self) -> list[str]:
-        """The lines of the function that makes the result of the sums `acc`."""
-        return [*self._values(), f"return {self.last}"]
-
-    def backward(self) -> list[str]:
-        """The lines of the function that makes the gradient of the sums, and stores those of the maps."""
-        count = len(self.maps) + self.bias
-        lines = [*self._values(), f"dy = tl.load(operands[{count}] + o_y, m_y, 0.0).to(tl.float32)"]
+    def _gradients(self) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """The lines that make the gradients of intermediate results, and the gradient of everything else by its name."""
+        lines: dict[str, list[str]] = {}
         gradients: dict[str, list[str]] = {self.last: ["dy"]}
         for step in reversed(self.chain):
             name = self.names[step.outputs[0].uid]
-            given, terms = f"d_{name}", gradients.pop(name)
-            lines.append(f"{given} = {' + '.join(terms)}")
+            if name not in gradients:
+                continue  # a truth value
+            given = " + ".join(gradients.pop(name))
+            if not given.isidentifier():
+                lines[f"d_{name}"] = [f"d_{name} = {given}"]
+                given = f"d_{name}"
             sides = self._sides(step)
             for side, slope in zip(sides, step.op.slopes(*sides, result=name), strict=True):
-                if side in self.names.values():
-                    gradients.setdefault(side, []).append(given if slope == "1.0" else f"{given} * ({slope})")
-        for at, name in enumerate(self.maps):
-            target = f"operands[{count + 1 + at}]"
-            lines.append(f"d_{name} = {' + '.join(gradients[name])}")
-            lines.append(f"tl.store({target} + o_y, d_{name}.to({target}.dtype.element_ty), m_y)")
-        return [*lines, f"return {' + '.join(gradients['z'])}"]
+                if slope and (side in self.names.values()):
+                    factor = slope if slope.isidentifier() else f"({slope})"
+                    gradients.setdefault(side, []).append(given if slope == "1.0" else f"{given} * {factor}")
+        return lines, {name: " + ".join(terms) for name, terms in gradients.items()}
+
+    def forward(self) -> list[str]:
+        """The lines of the function that makes the result of the core's `acc`."""
+        return _needed(self._values(), [f"return {self.last}"])
+
+    def backward(self) -> list[str]:
+        """The lines of the function that makes the gradient of `acc`, stores those of the operands that are as large,
+        and returns the terms of the others."""
+        count = len(self.operands) + self.bias
+        lines, gradients = self._gradients()
+        passes = self._passes()
+        stores, by_channel, by_row = [], [], []
+        for at, (name, _, axes) in enumerate(self.operands, count + 1):
+            if name not in gradients or name in passes:
+                continue
+            if axes in ("C", "N", "P", "NP"):
+                # Beyond the edge the slopes need not be finite.
+                (by_channel if axes == "C" else by_row).append(f"tl.where(m_y, {gradients[name]}, 0.0)")
+                continue
+            stores.append(f"d_{name} = {gradients[name]}")
+            stores.append(f"tl.store(operands[{at}] + o_y, d_{name}.to(operands[{at}].dtype.element_ty), m_y)")
+        sums = [_listed(terms) for terms in (by_channel, by_row)]
+        stores.append(f"return {gradients.get('z', '0.0 * acc')}, {', '.join(sums)}")
+        dy = [f"dy = tl.load(operands[{count}] + o_y, m_y, 0.0).to(tl.float32)"]
+        return _needed({**self._values(), "dy": dy, **lines}, stores)
+
+
+def _load(at: int, axes: str) -> str:
+    place, mask = _PLACES[axes]
+    return f"tl.load(operands[{at}] + {place}, {mask}, 0.0)"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """A Python tuple."""
+    items = list(texts)
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def _needed(lines: dict[str, list[str]], ends: list[str]) -> list[str]:
+    """The lines that the last ones need, directly or through others, and the last ones."""
+    words = set(re.findall(r"\w+", " ".join(ends)))
+    kept: list[str] = []
+    for name, made in reversed(lines.items()):
+        if name in words:
+            words |= set(re.findall(r"\w+", " ".join(made)))
+            kept = [*made, *kept]
+    return [*kept, *ends]

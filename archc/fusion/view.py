@@ -8,7 +8,20 @@ from dataclasses import field
 
 from archc.fusion.cores import Core
 from archc.ir.dataflow import values
-from archc.ir.graph import Apply, Assign, Branch, Call, OpEntry, Owned, Relabel, Repeat, Statement, Template, Value
+from archc.ir.graph import (
+    Apply,
+    Assign,
+    Branch,
+    Call,
+    Drawn,
+    OpEntry,
+    Owned,
+    Relabel,
+    Repeat,
+    Statement,
+    Template,
+    Value,
+)
 from archc.ir.sym import Scalar
 from archc.records import dataclass
 
@@ -22,7 +35,7 @@ class Found:
 
     core: Core
     places: tuple[int, ...]
-    tensors: tuple[Value | Owned, ...]
+    tensors: tuple[Value | Owned | Drawn, ...]
     arguments: tuple[str, ...]
     numbers: tuple[Scalar, ...] = ()
     instead: tuple[tuple[int, Apply], ...] = ()
@@ -86,6 +99,19 @@ class View:
         if step.entry is None or not isinstance(entry, OpEntry) or entry.functional or entry.guards:
             return None
         return tuple(Owned(step.entry, weight.name) for weight in entry.weights if weight.kind == "param")
+
+    def cone(self, place: int, admits: Callable[[Apply], bool]) -> list[int]:
+        """The places of the operation at `place` and of those that it alone needs: of each that `admits` takes, all that
+        it makes is read by the others, and by them only."""
+        inside: dict[int, Apply] = {place: self.step(place)}
+        read = Counter(v.uid for v in values(self.step(place).inputs))
+        for before in range(place - 1, -1, -1):
+            if self.free(before):
+                step = self.step(before)
+                if all(0 < read[v.uid] == self.readers[v.uid] for v in step.outputs) and admits(step):
+                    inside[before] = step
+                    read.update(v.uid for v in values(step.inputs))
+        return sorted(inside)
 
     def chain(self, place: int, admits: Callable[[Apply, Value], bool]) -> list[int]:
         """The places of the operations behind the one at `place`, each the only reader of the result before it, as long

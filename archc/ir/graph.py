@@ -126,6 +126,13 @@ class Owned:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What the operation `step` draws by chance for each sample."""
+
+    step: Apply
+
+
+@dataclass(frozen=True)
 class Fused:
     """Operations that one fused operator computes: `steps`, in order, around the `core` that a family of kernels takes.
 
@@ -135,7 +142,7 @@ class Fused:
     family: str
     core: Core
     steps: tuple[Apply, ...]
-    tensors: tuple[Value | Owned, ...]
+    tensors: tuple[Value | Owned | Drawn, ...]
     arguments: tuple[str, ...]
     numbers: tuple[Scalar, ...]
     outputs: tuple[Value, ...]

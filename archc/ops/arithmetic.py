@@ -10,12 +10,13 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import log, log2
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import AND, ATOM, COMPARE, OR, POWER, PRODUCT, SUM, UNARY, Operand
 from archc.deploy.roles import Affine, Role, Total
 from archc.deploy.terms import ONE, ZERO, Number, Side, Term
-from archc.ir.sym import Scalar
+from archc.ir.sym import Const, Scalar
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Op, OpError, arg
 from archc.ops.broadcast import broadcast, dtype_of
@@ -30,6 +31,21 @@ Meaning = Callable[[Any, Any], Any]
 
 # The derivatives by the left and by the right side, as Triton expressions of the sides and the result.
 _SLOPES = {"+": ("1.0", "1.0"), "-": ("1.0", "-1.0"), "*": ("{b}", "{a}"), "/": ("1.0 / {b}", "-{y} / {b}")}
+_SLOPES |= {symbol: ("", "") for symbol in ("<", "<=", ">", ">=", "==", "!=", "and", "or")}  # truth values have none
+
+
+# `x` to some powers, and the derivatives.
+_POWERS: dict[float | None, tuple[str, str]] = {
+    -2.0: ("1.0 / ({x} * {x})", "-2.0 * {y} / {x}"), -1.0: ("1.0 / {x}", "-{y} * {y}"),
+    -0.5: ("tl.rsqrt({x})", "-0.5 * {y} / {x}"), 0.5: ("tl.sqrt({x})", "0.5 / {y}"), 1.0: ("{x}", "1.0"),
+    2.0: ("{x} * {x}", "2.0 * {x}"), 3.0: ("{x} * {x} * {x}", "3.0 * {x} * {x}"),
+    4.0: ("{x} * {x} * ({x} * {x})", "4.0 * {x} * {x} * {x}"),
+}  # fmt: skip
+
+
+def real_number(side: Scalar) -> bool:
+    """Whether a compile-time value is a number that kernels take."""
+    return isinstance(side.value, (int, float)) and not isinstance(side.value, bool)
 
 
 @dataclass(frozen=True)
@@ -133,16 +149,14 @@ class Binary(Op):
 
     @property
     def follows(self) -> bool:
-        return self.symbol in _SLOPES and all(
-            isinstance(side.value, (int, float)) for side in (self.left, self.right) if side is not None
-        )
+        return self.symbol in _SLOPES and all(map(real_number, self.numbers))
 
     @property
     def numbers(self) -> tuple[Scalar, ...]:
         return tuple(side for side in (self.left, self.right) if side is not None)
 
     def tile(self, *sides: str) -> str:
-        return f"{sides[0]} {self.symbol} {sides[1]}"
+        return f"{sides[0]} { {'and': '&', 'or': '|'}.get(self.symbol, self.symbol)} {sides[1]}"
 
     def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
         a, b = sides
@@ -259,6 +273,33 @@ class Power(Binary):
             )
         return super().infer(check, *xs)
 
+    @property
+    def follows(self) -> bool:
+        return self._power in _POWERS or self._base > 0
+
+    @property
+    def _power(self) -> float | None:
+        """The exponent, where it is one number in every build."""
+        right = self.right
+        return float(right.value) if right is not None and isinstance(right.sym, Const) and real_number(right) else None
+
+    @property
+    def _base(self) -> float:
+        """What is raised, where it is one number in every build, else 0."""
+        left = self.left
+        return float(left.value) if left is not None and isinstance(left.sym, Const) and real_number(left) else 0.0
+
+    def tile(self, *sides: str) -> str:
+        base, exponent = sides
+        if self._power in _POWERS:
+            return _POWERS[self._power][0].format(x=base)
+        return f"tl.exp2({log2(self._base)!r} * {exponent})"
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        if self._power in _POWERS:
+            return _POWERS[self._power][1].format(x=sides[0], y=result), ""
+        return "", f"{log(self._base)!r} * {result}"
+
     def write(self, left: Operand, right: Operand) -> str:
         # The operator binds tighter than a sign on its left and looser than one on its right.
         base, exponent = left.inside(ATOM), right.inside(UNARY)
@@ -302,6 +343,22 @@ class Logical(Binary):
 @dataclass(frozen=True)
 class Extremum(Binary):
     """The larger or smaller of two sides, by element. Its meaning tells when the left side is taken."""
+
+    @property
+    def follows(self) -> bool:
+        return all(real_number(side) for side in self.numbers)
+
+    def tile(self, *sides: str) -> str:
+        return f"tl.{self.name}({', '.join(sides)})"
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        # Torch halves the gradient where both sides are equal; a bound lets it pass.
+        a, b = sides
+        sign = ">" if self.name == "maximum" else "<"
+        if self.numbers:
+            return f"tl.where({a} {sign}= {b}, 1.0, 0.0)", f"tl.where({b} {sign}= {a}, 1.0, 0.0)"
+        half = f"tl.where({a} == {b}, 0.5, 0.0)"
+        return f"tl.where({a} {sign} {b}, 1.0, {half})", f"tl.where({b} {sign} {a}, 1.0, {half})"
 
     def value(self, run: Run, a: Any, b: Any) -> Any:
         return run.torch.where(type(self).meaning(a, b), a, b)
@@ -360,6 +417,17 @@ class Unary(Op):
     saves: ClassVar[str] = ""
     called: ClassVar[bool] = False
     sign: ClassVar[str]
+    slope: ClassVar[str]
+
+    @property
+    def follows(self) -> bool:
+        return True
+
+    def tile(self, *sides: str) -> str:
+        return f"{self.sign}{sides[0]}"
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        return (self.slope,)
 
     def torch(self, code: Code, x: Operand) -> Operand:
         return replace(x, text=f"{self.sign}{x.inside(UNARY)}", binding=UNARY)
@@ -371,6 +439,7 @@ class Negative(Unary):
 
     name: ClassVar[str] = "negative"
     sign: ClassVar[str] = "-"
+    slope: ClassVar[str] = "-1.0"
     examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> -x", "x: [B, C=4] -> -x ** 2")
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
@@ -387,6 +456,7 @@ class Not(Unary):
 
     name: ClassVar[str] = "not"
     sign: ClassVar[str] = "~"
+    slope: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> not (x > 0)", "m: bool[B, N] -> not m")
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:

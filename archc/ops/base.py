@@ -272,7 +272,17 @@ class Op:
         raise NotImplementedError
 
     def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
-        """The derivative by each side as Triton expressions; `result` is the name of what `tile` gave."""
+        """The derivative by each side as Triton expressions; `result` is the name of what `tile` gave. Empty for a side
+        that gradients do not pass."""
+        raise NotImplementedError
+
+    @property
+    def draws(self) -> bool:
+        """Whether chance decides by what each sample is multiplied: a kernel is given that as the last of the sides."""
+        return False
+
+    def drawn(self, code: Code, like: Operand) -> str:
+        """The PyTorch text of what it draws for the samples of `like`; an empty tensor leaves them as they are."""
         raise NotImplementedError
 
 

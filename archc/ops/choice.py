@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.ir.sym import Scalar
 from archc.ir.types import Axis, TensorType
+from archc.ops.arithmetic import real_number
 from archc.ops.base import Check, Code, Op, OpError, Reach, arg, need
 from archc.ops.checks import numbered_alike, result_type, shown
 from archc.ops.emission import bound, meet
@@ -115,6 +116,23 @@ class Where(Op):
             numbers = ", ".join(f"torch.tensor({side}, {code.beside(type.dtype)})" for side in sides)
             text = f"torch.where({met[0]}, {numbers})"
         return Operand(text, type, order, ATOM, form)
+
+    @property
+    def follows(self) -> bool:
+        return all(map(real_number, self.numbers))
+
+    @property
+    def numbers(self) -> tuple[Scalar, ...]:
+        return tuple(side for side in (self.a, self.b) if side is not None)
+
+    def sides(self, xs: Sequence[Any]) -> Sequence[Any]:
+        return (xs[0], *self._sides(xs[1:]))
+
+    def tile(self, *sides: str) -> str:
+        return f"tl.where({', '.join(sides)})"
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        return "", f"tl.where({sides[0]}, 1.0, 0.0)", f"tl.where({sides[0]}, 0.0, 1.0)"
 
     def reference(self, run: Run, c: Named, *xs: Named) -> Named:
         torch = run.torch

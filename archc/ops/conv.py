@@ -108,7 +108,8 @@ class Conv(Op):
         given = self._slides
         fixed = [n for s in given for n in (s.kernel, s.stride, s.pad) if n is not None]
         if [n.value for n in fixed] == [1, 1, 0] * len(given) and self.groups.value == 1:
-            return Matmul(self.axis, bool(self.bias.value)) if all(isinstance(n.sym, Const) for n in fixed) else None
+            one = Matmul(self.axis, bool(self.bias.value), self.on)
+            return one if all(isinstance(n.sym, Const) for n in fixed) else None
         numbers = {(s.kernel, s.stride, s.dilation, s.pad) for s in given}
         if len(numbers) != 1 or set(x.names) != {"B", self.axis, *self.on} or len(self.on) != 2:
             return None

@@ -71,9 +71,30 @@ class Dropout(Op):
         """Nothing is dropped in any build."""
         return isinstance(self.p.sym, Const) and self.p.value == 0
 
-    def torch(self, code: Code, x: Operand) -> Operand:
+    @property
+    def follows(self) -> bool:
+        return self._absent or self.whole == "B"
+
+    def tile(self, *sides: str) -> str:
+        return " * ".join(sides)
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        return ("1.0",) if self._absent else (sides[1], "")
+
+    @property
+    def draws(self) -> bool:
+        return not self._absent
+
+    def drawn(self, code: Code, like: Operand) -> str:
+        return call(code.helper("kept_samples"), like.text, [code.number(self.p), "self.training"])
+
+    def torch(self, code: Code, x: Operand, kept: Operand | None = None) -> Operand:
         if self._absent:
             return x
+        if kept is not None:
+            x = x.showing(code, "B")
+            x = x.to(("B", *(name for name in x.order if name != "B")))
+            return replace(x, text=call(code.helper("of_kept_samples"), x.text, kept.text), binding=ATOM)
         rest = [code.number(self.p), "self.training"]
         if self.whole is None:
             return replace(x, text=call("F.dropout", x.text, rest), binding=ATOM)

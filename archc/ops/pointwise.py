@@ -80,28 +80,36 @@ def _row(
 
 
 # Name, PyTorch text of `x`, meaning, what the backward pass reads; whether it takes whole numbers too.
-# A meaning has no overflow on the way: an infinity would make its gradients NaN.
+# A meaning has no overflow on the way: an infinity would make its gradients NaN. Kernels take what is continuous: where
+# a function jumps, a rounding of the last bit upstream is a difference of a whole.
 # fmt: off
-Abs = _row("abs", "{x}.abs()", lambda torch, x: torch.where(x < 0, -x, x), "x", whole=True)
+Abs = _row("abs", "{x}.abs()", lambda torch, x: torch.where(x < 0, -x, x), "x",
+           "tl.abs({x})", "tl.where({x} > 0, 1.0, tl.where({x} < 0, -1.0, 0.0))", whole=True)
 Sign = _row("sign", "{x}.sign()", lambda torch, x: (x > 0).to(x.dtype) - (x < 0).to(x.dtype), "", whole=True)
 Floor = _row("floor", "{x}.floor()", lambda torch, x: torch.floor(x), "")
 Round = _row("round", "{x}.round()", lambda torch, x: torch.round(x), "")
 Exp = _row("exp", "{x}.exp()", lambda torch, x: torch.pow(math.e, x), "result",
            "tl.exp({x})", "{y}")
-Log = _row("log", "{x}.log()", lambda torch, x: torch.log2(x) * math.log(2), "x")
-Sqrt = _row("sqrt", "{x}.sqrt()", lambda torch, x: x**0.5, "result")
-Sin = _row("sin", "{x}.sin()", lambda torch, x: x * torch.sinc(x / math.pi), "x")
-Cos = _row("cos", "{x}.cos()", lambda torch, x: torch.sin(x + math.pi / 2), "x")
-Erf = _row("erf", "{x}.erf()", lambda torch, x: 1 - torch.special.erfc(x), "x")
+Log = _row("log", "{x}.log()", lambda torch, x: torch.log2(x) * math.log(2), "x",
+           "tl.log({x})", "1.0 / {x}")
+Sqrt = _row("sqrt", "{x}.sqrt()", lambda torch, x: x**0.5, "result",
+            "tl.sqrt({x})", "0.5 / {y}")
+Sin = _row("sin", "{x}.sin()", lambda torch, x: x * torch.sinc(x / math.pi), "x",
+           "tl.sin({x})", "tl.cos({x})")
+Cos = _row("cos", "{x}.cos()", lambda torch, x: torch.sin(x + math.pi / 2), "x",
+           "tl.cos({x})", "-tl.sin({x})")
+Erf = _row("erf", "{x}.erf()", lambda torch, x: 1 - torch.special.erfc(x), "x",
+           "tl.erf({x})", f"{2 / math.sqrt(math.pi)} * tl.exp(-{{x}} * {{x}})")
 Tanh = _row("tanh", "torch.tanh({x})", lambda torch, x: 2 * torch.sigmoid(2 * x) - 1, "result",
-            "2.0 * tl.sigmoid(2.0 * {x}) - 1.0", "1.0 - {y} * {y}")
+            "tanh({x})", "1.0 - {y} * {y}")
 Sigmoid = _row("sigmoid", "torch.sigmoid({x})", lambda torch, x: (1 + torch.tanh(x / 2)) / 2, "result",
                "tl.sigmoid({x})", "{y} * (1.0 - {y})")
 Relu = _row("relu", "F.relu({x})", lambda torch, x: torch.where(x < 0, 0, x), "result",
             "tl.maximum({x}, 0.0)", "tl.where({x} > 0, 1.0, 0.0)", whole=True)
 Silu = _row("silu", "F.silu({x})", lambda torch, x: x * (1 + torch.tanh(x / 2)) / 2, "x",
             "{x} * tl.sigmoid({x})", "tl.sigmoid({x}) * (1.0 + {x} * (1.0 - tl.sigmoid({x})))")
-Softplus = _row("softplus", "F.softplus({x})", lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)), "x")
+Softplus = _row("softplus", "F.softplus({x})", lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)), "x",
+                "softplus({x})", "tl.sigmoid({x})")
 # fmt: on
 
 
@@ -118,10 +126,17 @@ class Gelu(Pointwise):
 
     @property
     def follows(self) -> bool:
-        return self.approximate.value == "none" and isinstance(self.approximate.sym, Const)
+        return isinstance(self.approximate.sym, Const)
 
-    tiled: ClassVar[str] = "gelu({x})"
-    slope: ClassVar[str] = "gelu_slope({x})"
+    def tile(self, *sides: str) -> str:
+        return f"{self._function}({sides[0]})"
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        return (f"{self._function}_slope({sides[0]})",)
+
+    @property
+    def _function(self) -> str:
+        return "gelu" if self.approximate.value == "none" else "gelu_tanh"
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:
         choice(self.approximate, "approximate", ("none", "tanh"))
@@ -183,6 +198,31 @@ class Clamp(Pointwise):
             )
         return super().infer(check, x)
 
+    @property
+    def follows(self) -> bool:
+        return all(isinstance(bound.value, (int, float)) for bound in self.numbers)
+
+    @property
+    def numbers(self) -> tuple[Scalar, ...]:
+        return tuple(bound for _, bound in self._bounds())
+
+    def sides(self, xs: Sequence[Any]) -> Sequence[Any]:
+        return (*xs, *self.numbers)
+
+    def tile(self, *sides: str) -> str:
+        text, *bounds = sides
+        for (name, _), bound in zip(self._bounds(), bounds, strict=True):
+            text = f"tl.{'maximum' if name == 'min' else 'minimum'}({text}, {bound})"
+        return text
+
+    def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
+        x, *bounds = sides
+        tests = [
+            f"({x} {'>=' if name == 'min' else '<='} {bound})"
+            for (name, _), bound in zip(self._bounds(), bounds, strict=True)
+        ]
+        return f"tl.where({' & '.join(tests)}, 1.0, 0.0)", *("" for _ in bounds)
+
     def text(self, code: Code, x: Operand) -> str:
         rows = [(name, code.number(bound)) for name, bound in self._bounds()]
         parts = [text for _, text in rows] if len(rows) == 2 else [f"{name}={text}" for name, text in rows]
@@ -202,6 +242,8 @@ class Identity(Pointwise):
 
     name: ClassVar[str] = "identity"
     saves: ClassVar[str] = ""
+    tiled: ClassVar[str] = "{x}"
+    slope: ClassVar[str] = "1.0"
     examples: ClassVar[tuple[str, ...]] = ("x: [B, C=4, H, W] -> identity(x)",)
 
     def infer(self, check: Check, x: TensorType) -> tuple[TensorType, ...]:

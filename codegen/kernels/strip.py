@@ -4,17 +4,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fused import FusedOp, jit, promoted, tl, triton
+from .epilogue import Epilogued, Rooms, store_sums
+from .fused import jit, tl, triton
 
 
 @jit
 def strip_kernel(
-    x, w, y, operands, numbers, H, W, OH, OW, C, EPILOGUE: tl.constexpr,
+    x, w, y, operands, numbers, channel_sums, row_sums, R, H, W, OH, OW, C, EPILOGUE: tl.constexpr, GRADIENT: tl.constexpr,
     K: tl.constexpr, D: tl.constexpr, S: tl.constexpr, T: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """y[n, h, o, c] = EPILOGUE(sum_ij w[i K + j, c] x[n, S h + (i - K // 2) D, S o + (j - K // 2) D, c])
 
-    A program makes T BW results of one row, each lane T of them side by side, for BC channels.
+    A program makes T BW results of one row, each lane T of them side by side, for BC channels. As a GRADIENT, the epilogue
+    also gives terms whose sums over the T BW results and over channels are stored.
     """
     i_row = tl.program_id(0).to(tl.int64)
     i_n, h = i_row // OH, (i_row % OH).to(tl.int32)
@@ -44,7 +46,19 @@ def strip_kernel(
     for t in tl.static_range(T):
         m_y = (o_w + t < OW)[:, None] & m_c[None, :]
         o_y = (i_row * OW + o_w[:, None] + t) * C + o_c[None, :]
-        b_y = EPILOGUE(acc[t], operands, numbers, o_y, o_c, m_y, m_c)
+        o_m, m_m = i_row * OW + o_w + t, o_w + t < OW
+        if GRADIENT:
+            b_y, by_channel, by_row = EPILOGUE(
+                acc[t], operands, numbers, o_y, o_m[:, None], o_c[None, :], m_m[:, None], m_c[None, :], C, OH * OW
+            )
+            store_sums(
+                by_channel, by_row, channel_sums, row_sums, (i_row * tl.num_programs(1) + tl.program_id(1)) * T + t,
+                tl.program_id(2), R * tl.num_programs(1) * T, tl.num_programs(2), o_m, o_c, m_m, m_c, R * OW, C,
+            )  # fmt: skip
+        else:
+            b_y = EPILOGUE(
+                acc[t], operands, numbers, o_y, o_m[:, None], o_c[None, :], m_m[:, None], m_c[None, :], C, OH * OW
+            )
         tl.store(y + o_y, b_y.to(y.dtype.element_ty), m_y)
 
 
@@ -85,92 +99,86 @@ def strip_weight_kernel(
 
 
 @jit
-def nothing(acc, operands, numbers, o_y, o_c, m_y, m_c):
+def nothing(acc, operands, numbers, o_y, o_m, o_c, m_m, m_c, C, P):
     """The epilogue that leaves the sums as they are."""
     return acc
 
 
-class Strip(FusedOp):
+class Strip(Epilogued):
     """A depthwise K x K convolution, D apart, whose results go through an epilogue: [N, C, H, W] -> [N, C, H, W].
 
-    The tensors are x, its weight [C, 1, K, K], the bias [C] where `bias` is set, then maps of the shape of the result,
-    which `epilogue` reads. `gradient` gives the gradient of the sums and stores those of the maps.
+    The weight is [C, 1, K, K].
     """
 
     def __init__(
         self, name: str, torch_path: Callable[..., Tensor], epilogue: Any, gradient: Any, kernel: int, dilation: int = 1,
-        bias: bool = True, tile: tuple[int, int, int, int] = (4, 4, 64, 1),
+        tile: tuple[int, int, int, int] = (4, 4, 64, 1), **options: Any,
     ) -> None:  # fmt: skip
-        super().__init__(name, torch_path)
-        self.epilogue, self.epilogue_gradient, self.bias = epilogue, gradient, bias
+        super().__init__(name, torch_path, epilogue, gradient, behind=2, **options)
         self.kernel, self.dilation, self.tile = kernel, dilation, tile
 
     def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        x, _, *operands = tensors
-        dtype = promoted(x, *operands[self.bias :])
-        return [torch.empty_like(x, dtype=dtype, memory_format=torch.channels_last)]
-
-    def room(self, tensor: Tensor) -> Tensor:
-        return torch.empty_like(self.laid_out(tensor))
+        n, c, h, w = tensors[0].shape
+        return [self.of_rows(tensors[0].new_empty((n, h, w, c), dtype=self.dtype(tensors)))]
 
     def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float]) -> int:
         n, c, h, w = shapes[0]
         return 2 * n * c * h * w * self.kernel**2
 
     def launch(
-        self, x: Tensor, taps: Tensor, y: Tensor, operands: Sequence[Tensor], numbers: Sequence[float], epilogue: Any
-    ) -> None:
-        """`taps`: [K K, C] in float32; `x`, `y` and the maps have their channels innermost in memory."""
-        n, c, h, w = y.shape
+        self, x: Tensor, taps: Tensor, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float], epilogue: Any,
+        rooms: Rooms | None = None,
+    ) -> None:  # fmt: skip
+        """`taps`: [K K, C] in float32; `x`, `y` and the maps are [N, H, W, C]."""
+        n, h, w, c = y.shape
         t, bw, bc, warps = self.tile
         grid = (n * h, triton.cdiv(w, t * bw), triton.cdiv(c, bc))
+        sums = (y, y) if rooms is None else (rooms.channel_sums, rooms.row_sums)
         strip_kernel[grid](
-            x, taps, y, tuple(operands), tuple(numbers), x.shape[2], x.shape[3], h, w, c, EPILOGUE=epilogue,
+            x, taps, y, tuple(given), tuple(numbers), *sums, n * h, x.shape[1], x.shape[2], h, w, c,
+            EPILOGUE=epilogue, GRADIENT=rooms is not None,
             K=self.kernel, D=self.dilation, S=1, T=t, BW=bw, BC=bc, num_warps=warps,
         )  # fmt: skip
-
-    def laid_out(self, tensor: Tensor) -> Tensor:
-        """Maps with their channels innermost."""
-        is_map = tensor.ndim == 4 and tensor.shape[1] > 1
-        return tensor.contiguous(memory_format=torch.channels_last) if is_map else tensor.contiguous()
 
     def taps(self, weight: Tensor) -> Tensor:
         """[C, 1, K, K] as [K K, C], in float32."""
         return weight.float().flatten(1).t().contiguous()
 
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        x, weight, *operands = tensors
-        (y,) = self.results(tensors, numbers)
-        self.launch(self.laid_out(x), self.taps(weight), y, list(map(self.laid_out, operands)), numbers, self.epilogue)
-        return [y]
+        x, results = self.rows(tensors[0]), self.results(tensors, numbers)
+        y = results[0].movedim(self.channels, -1)
+        self.launch(x, self.taps(tensors[1]), y, self.given(tensors), numbers, self.epilogue)
+        return results
 
     def backward(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
-        x, weight, *operands = tensors
-        x, dy, given = self.laid_out(x), self.laid_out(grads[0]), list(map(self.laid_out, operands))
+        weight, operands = tensors[1], tensors[2 + self.bias :]
+        x, dy, given = self.rows(tensors[0]), self.rows(grads[0]), self.given(tensors)
         # The sums are computed again and become their gradient; the maps' gradients are stored on the way.
         dz = torch.empty_like(x)
-        maps = [torch.empty_like(t) for t in given[self.bias :]]
-        self.launch(x, self.taps(weight), dz, [*given, dy, *maps], numbers, self.epilogue_gradient)
+        n, h, w, c = dz.shape
+        t, bw, bc, _ = self.tile
+        rooms = self.rooms(given, dy, (n * h * triton.cdiv(w, t * bw) * t, triton.cdiv(c, bc)))
+        self.launch(x, self.taps(weight), dz, [*given, dy, *rooms.maps], numbers, self.epilogue_gradient, rooms)
         dx = torch.empty_like(x)
         self.launch(dz, self.taps(weight.flip(2, 3)), dx, [], [], nothing)
         sums = self.weight_sums(x, dz)
         dw = sums[:-1].t().contiguous().view(weight.shape).to(weight.dtype)
-        db = [sums[-1].to(operands[0].dtype, copy=True)] if self.bias else []  # results may not share memory
-        found = [dx, dw, *db, *maps]
+        db = [sums[-1].to(tensors[2].dtype, copy=True)] if self.bias else []  # results may not share memory
+        found = [self.of_rows(dx), dw, *db, *rooms.gradients(operands, self.of_rows)]
         return [grad if want else grad.new_empty(0) for grad, want in zip(found, wanted, strict=True)]
 
     def weight_sums(self, x: Tensor, dz: Tensor) -> Tensor:
         """[K K + 1, C]: two stages, so that the order of the sum is always the same."""
-        n, c, h, w = dz.shape
+        n, h, w, c = dz.shape
         rows = n * h
         splits = min(rows, 256)
         part = x.new_empty((splits, self.kernel**2 + 1, c), dtype=torch.float32)
         bc = min(64, triton.next_power_of_2(c))
         strip_weight_kernel[(self.kernel, splits, triton.cdiv(c, bc))](
-            x, dz, part, rows, triton.cdiv(rows, splits), x.shape[2], x.shape[3], h, w, c,
+            x, dz, part, rows, triton.cdiv(rows, splits), x.shape[1], x.shape[2], h, w, c,
             K=self.kernel, D=self.dilation, S=1, BW=8, BC=bc, num_warps=2,
         )  # fmt: skip
         return part.sum(0)

@@ -216,7 +216,7 @@ def second_derivatives_raise(given: Given) -> None:
 
 @check
 def autocast(given: Given) -> None:
-    mixer, x = given.net.blocks[0].mixer, torch.randn(1, 3, 2, 8)
+    mixer, x = given.net.blocks[0].mixer, torch.randn(1, 8, 3, 2)
     with torch.autocast("cpu", torch.float16):
         mine = given.net(given.x), mixer(x)
         with plain():

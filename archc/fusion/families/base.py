@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.fusion.cost import Work, of_region
-from archc.fusion.epilogue import Epilogue
+from archc.fusion.epilogue import HEAD, Epilogue, axes_of
 from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
-from archc.ir.graph import Apply, Fused, Value
+from archc.ir.graph import Apply, Drawn, Fused, Value
 from archc.ir.sym import Const, Scalar
+from archc.ir.types import TensorType
 
 if TYPE_CHECKING:
     from archc.analysis.setting import Setting
@@ -71,42 +73,128 @@ class LinearFamily(Family):
         """Why a library is as good for the core with so many operations behind it; empty where it is not."""
         return ""
 
+    def channels(self, core: Any, whole: TensorType) -> str:
+        """The axis of channels of a map."""
+        raise NotImplementedError
+
+    def layout(self, core: Any, whole: TensorType) -> tuple[str, ...]:
+        """The order of axes in which the operator takes maps and gives its result."""
+        raise NotImplementedError
+
     def find(self, view: View, place: int, core: Any) -> Found | Refused | None:
         owned = view.weights(place)
         if owned is None:
             return Refused((place,), "its weights are not in a module of their own")
-        places = (place, *view.chain(place, follows))
-        why = self.refuses(core, len(places) - 1)
-        if why:
-            return Refused(places, why)
+        step = view.step(place)
+        start = step.outputs[0]
+        places = around(view, place, start, self.channels(core, start.type))
         steps = [view.step(p) for p in places]
-        made = {step.outputs[0].uid for step in steps}
-        (source,) = values(steps[0].inputs)
-        maps = {v.uid: v for step in steps[1:] for v in values(step.inputs) if v.uid not in made}
-        tensors = (source, *owned, *maps.values())
-        arguments = ("x", *(weight.name for weight in owned), *(f"m{at}" for at in range(len(maps))))
-        return Found(core, places, tensors, arguments, varying(steps[1:]))
+        why = self.refuses(core, sum(not s.op.is_view(*(v.type for v in values(s.inputs))) for s in steps) - 1)
+        if why:
+            return Refused(tuple(places), why)
+        (source,) = values(step.inputs)
+        tensors, arguments = operands(steps, start)
+        return Found(
+            core,
+            tuple(places),
+            (source, *owned, *tensors),
+            ("x", *(weight.name for weight in owned), *arguments),
+            varying([s for s in steps if s is not step]),
+        )
+
+    def order(self, region: Fused, value: Value) -> tuple[str, ...]:
+        whole = started(region).type
+        layout, channels = self.layout(region.core, whole), self.channels(region.core, whole)
+        if len(value.type.axes) == len(whole.axes):
+            return layout
+        # The channels of a smaller one are innermost.
+        rows = tuple(name for name in layout if name in value.type and name != channels)
+        return rows + (channels,) * (channels in value.type)
+
+    def epilogue(self, region: Fused) -> Epilogue:
+        start = started(region)
+        return Epilogue(region, start, self.channels(region.core, start.type))
 
     def functions(self, name: str, region: Fused) -> dict[str, list[str]]:
-        epilogue = Epilogue(region)
-        head = "(acc, operands, numbers, o_y, o_c, m_y, m_c):"
+        epilogue = self.epilogue(region)
         return {
-            f"{name}_epilogue": [f"def {name}_epilogue{head}", *(f"    {line}" for line in epilogue.forward())],
-            f"{name}_gradient": [f"def {name}_gradient{head}", *(f"    {line}" for line in epilogue.backward())],
+            f"{name}_epilogue": [f"def {name}_epilogue{HEAD}", *(f"    {line}" for line in epilogue.forward())],
+            f"{name}_gradient": [f"def {name}_gradient{HEAD}", *(f"    {line}" for line in epilogue.backward())],
         }
+
+    def settings(self, region: Fused) -> list[str]:
+        return self.epilogue(region).settings()
+
+    def twin(self, region: Fused, writer: TwinWriter) -> None:
+        core = next(step for step in region.steps if not step.op.follows)
+        (source,) = values(core.inputs)
+        # Operations may read the source too: as an operand of its own.
+        operand = writer.values[source.uid]
+        writer.values[source.uid] = replace(operand, text=region.arguments[0])
+        self.write_core(core, writer)
+        writer.values[source.uid] = operand
+        writer.write(tuple(step for step in region.steps if step is not core))
+
+    def write_core(self, core: Apply, writer: TwinWriter) -> None:
+        """Writes the core in plain PyTorch."""
+        writer.write((core,))
+
+
+def started(region: Fused) -> Value:
+    """The result of the core."""
+    return next(step for step in region.steps if not step.op.follows).outputs[0]
+
+
+def around(view: View, place: int, start: Value, channels: str) -> list[int]:
+    """The places of the most operations around the one at `place` that end in one result: they work element by element
+    on maps with the axes of `start`, and on tensors with some of them."""
+
+    def admits(step: Apply) -> bool:
+        return step is view.step(place) or pointwise(step, start.type, channels)
+
+    for last in range(len(view.body) - 1, place, -1):
+        if view.free(last) and admits(view.step(last)) and view.step(last).outputs[0].type.dtype == "float":
+            places = view.cone(last, admits)
+            if place in places:
+                return places
+    return [place]
+
+
+def pointwise(step: Apply, whole: TensorType, channels: str) -> bool:
+    """Whether an operation works element by element on maps with the axes of `whole`."""
+    if not step.op.follows or len(step.outputs) != 1:
+        return False
+    kinds = [axes_of(v.type, whole, channels) for v in (*values(step.inputs), *step.outputs)]
+    return (
+        None not in kinds
+        and kinds[-1] == "NPC"
+        and all(v.type.dtype in ("float", "bool") for v in (*values(step.inputs), *step.outputs))
+        and (not step.op.draws or whole.names[0] == "B")
+    )
+
+
+def follows(step: Apply, last: Value) -> bool:
+    """Whether an operation makes numbers element by element of `last` and of maps of the same axes and sizes."""
+    sizes = [(a.name, a.size) for a in last.type.axes]
+    return (
+        step.op.follows
+        and not step.op.draws
+        and len(step.outputs) == 1
+        and all([(a.name, a.size) for a in v.type.axes] == sizes for v in values(step.inputs))
+        and all(v.type.dtype == "float" for v in (*values(step.inputs), *step.outputs))
+    )
+
+
+def operands(steps: Sequence[Apply], start: Value) -> tuple[tuple[Value | Drawn, ...], tuple[str, ...]]:
+    """What pointwise operations read besides `start` and each other's results, and what their kernel calls it."""
+    made = {start.uid} | {step.outputs[0].uid for step in steps}
+    maps = {v.uid: v for step in steps if step.op.follows for v in values(step.inputs) if v.uid not in made}
+    drawn = [Drawn(step) for step in steps if step.op.follows and step.op.draws]
+    names = *(f"m{at}" for at in range(len(maps))), *(f"kept{at}" for at in range(len(drawn)))
+    return (*maps.values(), *drawn), names
 
 
 def varying(steps: Sequence[Apply]) -> tuple[Scalar, ...]:
     """The numbers of some operations that builds of one text may differ in: a kernel is given them."""
     found = {n.sym: n for step in steps for n in step.op.numbers if not isinstance(n.sym, Const)}
     return tuple(found.values())
-
-
-def follows(step: Apply, last: Value) -> bool:
-    """Whether an operation works element by element on `last` and on maps of the same axes and sizes."""
-    sizes = [(a.name, a.size) for a in last.type.axes]
-    return (
-        step.op.follows
-        and len(step.outputs) == 1
-        and all([(a.name, a.size) for a in v.type.axes] == sizes for v in values(step.inputs))
-    )

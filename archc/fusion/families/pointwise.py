@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from archc.backend.operand import Operand
 from archc.fusion.cores import Matmul
 from archc.fusion.families.base import LinearFamily
-from archc.ir.graph import Fused, Value
-
-if TYPE_CHECKING:
-    from archc.backend.kernels import TwinWriter
+from archc.ir.graph import Fused
+from archc.ir.types import TensorType
 
 
 class Pointwise(LinearFamily):
@@ -24,21 +21,18 @@ class Pointwise(LinearFamily):
     def word(self, core: Matmul) -> str:
         return "linear"
 
-    def order(self, region: Fused, value: Value) -> tuple[str, ...]:
-        core = region.core
-        assert isinstance(core, Matmul)
-        return (*(name for name in value.type.names if name != core.axis), core.axis)
+    def channels(self, core: Matmul, whole: TensorType) -> str:
+        return core.axis
+
+    def layout(self, core: Matmul, whole: TensorType) -> tuple[str, ...]:
+        others = (name for name in whole.names if name != core.axis and name not in core.behind)
+        return *others, core.axis, *core.behind
 
     def settings(self, region: Fused) -> list[str]:
-        assert isinstance(region.core, Matmul)
-        return [f"bias={region.core.bias}"]
-
-    def twin(self, region: Fused, writer: TwinWriter) -> None:
-        core, first = region.core, region.steps[0].outputs[0]
+        core = region.core
         assert isinstance(core, Matmul)
-        text = f"F.linear(x, weight.flatten(1){', bias' if core.bias else ''})"
-        writer.values[first.uid] = Operand(text, first.type, self.order(region, first))
-        writer.write(region.steps[1:])
+        behind = [f"behind={len(core.behind)}"] if core.behind else []
+        return [f"bias={core.bias}", *behind, *super().settings(region)]
 
 
 FAMILY = Pointwise()

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 from archc.backend.operand import Operand
 from archc.fusion.cores import Stencil
 from archc.fusion.families.base import LinearFamily
-from archc.ir.graph import Fused, Value
+from archc.ir.dataflow import values
+from archc.ir.graph import Apply, Fused
+from archc.ir.types import TensorType
 
 if TYPE_CHECKING:
     from archc.backend.kernels import TwinWriter
@@ -21,25 +23,25 @@ class Strip(LinearFamily):
     def word(self, core: Stencil) -> str:
         return f"depthwise{core.kernel}" + (f"_dilated{core.dilation}" if core.dilation > 1 else "")
 
-    def order(self, region: Fused, value: Value) -> tuple[str, ...]:
-        names, core = value.type.names, region.core
-        assert isinstance(core, Stencil)
-        channels = (name for name in names if name != "B" and name not in core.axes)
-        return ("B", *channels, *core.axes)
+    def channels(self, core: Stencil, whole: TensorType) -> str:
+        return next(name for name in whole.names if name != "B" and name not in core.axes)
+
+    def layout(self, core: Stencil, whole: TensorType) -> tuple[str, ...]:
+        return "B", self.channels(core, whole), *core.axes
 
     def settings(self, region: Fused) -> list[str]:
         core = region.core
         assert isinstance(core, Stencil)
-        return [f"kernel={core.kernel}", f"dilation={core.dilation}", f"bias={core.bias}"]
+        return [f"kernel={core.kernel}", f"dilation={core.dilation}", f"bias={core.bias}", *super().settings(region)]
 
-    def twin(self, region: Fused, writer: TwinWriter) -> None:
-        core, first = region.core, region.steps[0].outputs[0]
-        assert isinstance(core, Stencil)
-        parts = ["x", "weight", "bias" if core.bias else "None", f"padding={core.dilation * (core.kernel // 2)}"]
-        parts += [f"dilation={core.dilation}"] if core.dilation > 1 else []
+    def write_core(self, core: Apply, writer: TwinWriter) -> None:
+        (source,) = values(core.inputs)
+        stencil, result = core.op.core(source.type), core.outputs[0]
+        assert isinstance(stencil, Stencil)
+        parts = ["x", "weight", "bias" if stencil.bias else "None", f"padding={stencil.dilation * (stencil.kernel // 2)}"]
+        parts += [f"dilation={stencil.dilation}"] if stencil.dilation > 1 else []
         text = f"F.conv2d({', '.join(parts)}, groups=x.shape[1])"
-        writer.values[first.uid] = Operand(text, first.type, self.order(region, first))
-        writer.write(region.steps[1:])
+        writer.values[result.uid] = Operand(text, result.type, self.layout(stencil, result.type))
 
 
 FAMILY = Strip()
