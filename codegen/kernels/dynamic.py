@@ -407,7 +407,7 @@ class Tapped(FusedOp):
         aggregate_kernel[(prod(y.shape[:3]) * tiles, triton.cdiv(c, bc))](
             *given, (p_h, p_w), c, ROWS=self.taps[0].where, COLUMNS=self.taps[1].where, WEIGHT=weight, SOFTMAX=softmax, BACK=back,
             PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-            BH=bh, BW=bw, SH=sh, SW=sw, BC=bc, num_warps=1,
+            BH=bh, BW=bw, SH=sh, SW=sw, BC=bc, num_warps=1, num_stages=2,
         )  # fmt: skip
 
     def score(
@@ -418,7 +418,7 @@ class Tapped(FusedOp):
         rows, columns = self.sizes(queries, keys)
         c = x.shape[-1]
         p_h, p_w, bh, bw, sh, sw = tile_for(*self.taps, (rows, columns), c)
-        bc = min(64, max(16, triton.next_power_of_2(c)))
+        bc = min(128 // q.element_size(), max(16, triton.next_power_of_2(c)))
         y, w, lse = given or (q, d, q)
         tiles = tiles_of(rows, False, p_h) * tiles_of(columns, False, p_w)
         correlate_kernel[(prod(d.shape[:3]) * tiles,)](

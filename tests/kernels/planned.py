@@ -216,13 +216,13 @@ model net() {
     e = aggregate(table, v, neighborhood(7, on=W))
     f = aggregate(x |> six: conv(6, 1) |> rename(C="tap"), x, window([2, 3]))
     output y = a + c + d + f + merge_heads(b + e)
-    output s = correlate(v, k, neighborhood(3, dilation=2, edge="shift"))
-    output t = correlate(k, v |> rename(heads="way"), grid([3, 6]))
+    output s = correlate(v, k, neighborhood(3, dilation=2, edge="shift", on=W))
+    output t = correlate(k, v |> rename(heads="way"), grid([2, 6]))
     output u = where(valid(neighborhood(3), like=k), correlate(k, k, neighborhood(3)), 0)
 }
 small = net()
 """,
-        [{"B": 1, "H": 6, "W": 12}, {"B": 2, "H": 6, "W": 6}],
+        [{"B": 1, "H": 4, "W": 12}, {"B": 1, "H": 4, "W": 6}],
     ),
     "blocks": (
         """

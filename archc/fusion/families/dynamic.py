@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from archc.analysis.setting import Setting
     from archc.backend.kernels import TwinWriter
 
-# A kernel multiplies tiles of queries and keys, of which so many are no tap of each other for one that is.
-TILES = 3
-# Instructions for such a pair: addresses, masks, and moving the weight.
-SLOTS = 8
+# A kernel on tensor cores multiplies tiles of queries and keys: so many pairs of them for one that is a tap.
+PAIRS = 3
+# Instructions of a lane, as compiled: on vector units for a multiply-add, on tensor cores for a weight and 64 channels.
+FMA, WEIGHT = 2.4, 72
 
 
 class Dynamic(Family):
@@ -105,14 +105,14 @@ class Dynamic(Family):
     def work(self, region: Fused, setting: Setting) -> Work:
         core_step = region.steps[-1]
         xs, ys = [setting.operand(x) for x in core_step.inputs], [setting.type(y.type) for y in core_step.outputs]
-        macs = setting.number(core_step.op.macs(xs, ys))
-        channels = xs[1]["C"].size
-        pairs = TILES * macs // max(setting.number(channels), 1)
-        special = pairs if softmax_of(region) else 0
-        return Work(region_bytes(region, setting), 2 * TILES * macs, SLOTS * pairs, special)
+        macs, channels = setting.number(core_step.op.macs(xs, ys)), setting.number(xs[1]["C"].size)
+        weights = macs // max(channels, 1)
+        slots = min(int(FMA * macs), WEIGHT * weights * -(-channels // 64))
+        special = PAIRS * weights if softmax_of(region) else 0
+        return Work(region_bytes(region, setting), 2 * PAIRS * macs, slots, special)
 
     def extra_flops(self, region: Fused, setting: Setting) -> int:
-        return self.work(region, setting).matrix // TILES * (TILES - 1)
+        return self.work(region, setting).matrix // PAIRS * (PAIRS - 1)
 
 
 FAMILY = Dynamic()
