@@ -249,9 +249,9 @@ def correlate_kernel(
         p_y = y + (i_a * s_y[0] + i_b * s_y[1] + i_c * s_y[2] + y_h * s_y[3] + y_w * s_y[4])[:, None]
         mean = tl.zeros([BH * BW], tl.float32)
         for i_n in tl.static_range(NC):
-            m_c = m_o[:, None] & (i_n * BC + c < C)[None, :]
-            b_y = tl.load(p_y + i_n * BC + c[None, :], m_c, 0.0).to(tl.float32)
-            mean += tl.sum(tl.load(p_q + i_n * BC + c[None, :], m_c, 0.0).to(tl.float32) * b_y, 1)
+            m_y = m_o[:, None] & (i_n * BC + c < C)[None, :]
+            b_y = tl.load(p_y + i_n * BC + c[None, :], m_y, 0.0).to(tl.float32)
+            mean += tl.sum(tl.load(p_q + i_n * BC + c[None, :], m_y, 0.0).to(tl.float32) * b_y, 1)
     r = tl.arange(0, SH * SW)
     for i_r in range(trips):
         r_h = lo_h + i_r // t_w * SH + r // SW  # [SH SW]
@@ -445,6 +445,7 @@ class Aggregate(Tapped):
         self.weight, self.slope, self.softmax = weight, slope, softmax
         # A library's products are cast under autocast, a softmax and what is before it are not.
         self.cast = 1 if softmax or weight is not None else 2
+        self.keeps_results = softmax  # for what its derivative subtracts
 
     def extents(self, x: Tensor | Sequence[int], w: Tensor | Sequence[int]) -> tuple[dict[str, int], list[int], list[int]]:
         """The sizes of the axes, at the queries, and the positions of queries and keys."""
@@ -473,12 +474,6 @@ class Aggregate(Tapped):
         parts = self.whole(x, self.given[0], sizes), self.whole(w, self.given[1], sizes), self.six(y)
         self.weigh(*parts, sums[0] if sums else y, queries, keys, False, self.weight, self.softmax)
         return [y, *sums]
-
-    def save(self, ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-        """The sums are kept too where the derivative of the softmax wants them."""
-        super().save(ctx, inputs, output)
-        if self.softmax:
-            ctx.save_for_backward(*inputs[0], *output)
 
     def backward(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],

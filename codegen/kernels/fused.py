@@ -50,6 +50,7 @@ class FusedOp:
     """
 
     outputs = 1  # how many of what `forward` gives are results
+    keeps_results = False  # whether the backward pass needs the results too, which are the first of what is kept then
     cast = 1
 
     def __init__(self, name: str, torch_path: Callable[..., Any]) -> None:
@@ -117,6 +118,10 @@ class FusedOp:
 
     # ---- autograd and vmap
 
+    def kept(self, output: list[Tensor]) -> list[Tensor]:
+        """What the backward pass is given of what `forward` gives."""
+        return output if self.keeps_results else output[self.outputs :]
+
     def gradients(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
@@ -126,10 +131,9 @@ class FusedOp:
 
     def save(self, ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
         tensors, ctx.numbers = inputs
-        kept = output[self.outputs :]
         ctx.count, ctx.wanted = len(tensors), [t.requires_grad for t in tensors]
-        ctx.mark_non_differentiable(*kept)
-        ctx.save_for_backward(*tensors, *kept)
+        ctx.mark_non_differentiable(*output[self.outputs :])
+        ctx.save_for_backward(*tensors, *self.kept(output))
 
     def differentiate(self, ctx: Any, grads: Sequence[Tensor]) -> tuple[list[Any], list[Any] | None]:
         saved = list(ctx.saved_tensors)

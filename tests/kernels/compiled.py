@@ -227,8 +227,7 @@ def launch(launches: Launches, name: str, called: Called) -> None:
     launches.operator = name
     launches.elements = sum(y.numel() for y in operator.results(tensors, numbers)[: operator.outputs])
     made = operator.forward(tensors, numbers)
-    results, kept = made[: operator.outputs], made[operator.outputs :]
-    operator.backward(results, kept, tensors, numbers, [True] * len(tensors))
+    operator.backward(made[: operator.outputs], operator.kept(made), tensors, numbers, [True] * len(tensors))
 
 
 def called(module: Any, program: Program, sizes: Mapping[str, int]) -> list[Called]:

@@ -98,15 +98,25 @@ def test_operators_are_told_of_the_region_alone() -> None:
         assert taps in text
 
 
-def test_the_sums_beside_an_index_of_taps() -> None:
-    """In Triton's interpreter, which is chosen where kernels are defined: in a process of its own."""
+def rows(script: str, *arguments: str) -> str:
+    """What a script beside this one prints, in a process of its own: what Triton does is chosen where kernels are made."""
     pytest.importorskip("triton")
-    done = subprocess.run(
-        [sys.executable, str(HERE / "tapped.py")], capture_output=True, text=True, timeout=900
-    )
+    done = subprocess.run([sys.executable, str(HERE / script), *arguments], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.stdout
+
+
+def test_the_sums_beside_an_index_of_taps() -> None:
+    found = [json.loads(line) for line in rows("tapped.py").splitlines() if line.startswith("{")]
     assert len(found) == 18
     # A few hundred numbers may be off by chance a little further than many.
     far = [row for row in found if not max(row["errors"]) <= 1.1 * row["limit"]]
     assert far == []
+
+
+def test_they_compile_without_spills() -> None:
+    """For sm_90, and within the shared memory of all targets; the products of tiles on tensor cores."""
+    made = json.loads(rows("tapped_compiled.py", "sm_90", "dynamic convolution", "involution"))
+    assert len(made) == 6  # sums and both gradients, on tensor cores and on vector units
+    assert [name for name, one in made.items() if one["spills"] or one["shared"] > 65536 or not one["wide"]] == []
+    assert [name for name, one in made.items() if bool(one["matrix"]) != one["products"]] == []
