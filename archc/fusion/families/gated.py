@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from archc.fusion.cores import Recurrence
+from archc.fusion.cost import Work, region_bytes
 from archc.fusion.recurrences import RecurrenceFamily, extent, features, fits, lettered, product, summed, unfit
 from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
+from archc.ir.graph import Fused
+
+if TYPE_CHECKING:
+    from archc.analysis.setting import Setting
 
 LEAST = 8  # what matrix units would pad to more than twice is cheaper without them
 MOST = 64  # what a program holds of k
@@ -43,6 +48,16 @@ class Gated(RecurrenceFamily):
             places = (sides.place, place, at)
             return Found(replace(made, roles="qkvd"), places, (q, k, v, decay), ("q", "k", "v", "decay"))
         return None
+
+    def work(self, region: Fused, setting: Setting) -> Work:
+        """Most of its instructions make and apply products of decays: about three for each k and result."""
+        core, result = region.core, region.outputs[0]
+        assert isinstance(core, Recurrence)
+        letters, products = dict(core.letters), 1
+        for axis in setting.type(region.inputs[0].type).axes:
+            products *= setting.number(axis.size) if letters[axis.name] == "s" else 1
+        results = setting.bytes(result.type) // setting.element("float")
+        return Work(region_bytes(region, setting), matrix=10 * products * results, slots=3 * products * results)
 
 
 FAMILY = Gated()
