@@ -183,4 +183,4 @@ def compile_variant(spec: Spec, name: str, kernels: bool = False, deploy: bool =
     regions: tuple[Region, ...] = ()
     if kernels:
         program, regions = fuse(program, trained_at(cost))
-    return Module(checked, emit(program, contract, head, depends), spec.address(name), regions, deployed)
+    return Module(checked, emit(program, contract, head, depends, deployed), spec.address(name), regions, deployed)

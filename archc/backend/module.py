@@ -6,7 +6,7 @@ import ast
 import hashlib
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archc.backend.classes import Classes, ClassWriter, docstring
 from archc.backend.classifier import Classifier, classifier_of
@@ -28,6 +28,9 @@ from archc.resources import folder
 from archc.source import Span
 from archc.version import __version__
 
+if TYPE_CHECKING:
+    from archc.deploy.fold import Deployed
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -48,9 +51,16 @@ def spec_hash(program: Program) -> str:
     return digest.hexdigest()
 
 
-def emit(program: Program, contract: Contract, figures: Figures, sensitive: tuple[str, ...] = ()) -> str:
-    """The Python text of a variant. `sensitive` names the parameters on which the contract depends."""
-    return _File(program, contract, figures, sensitive).text()
+def emit(
+    program: Program,
+    contract: Contract,
+    figures: Figures,
+    sensitive: tuple[str, ...] = (),
+    deployed: Deployed | None = None,
+) -> str:
+    """The Python text of a variant. `sensitive` names the parameters on which the contract depends. That of a deploy
+    build has a function that makes its weights."""
+    return _File(program, contract, figures, sensitive, deployed).text()
 
 
 def emitted_classes(program: Program, contract: Contract) -> Classes:
@@ -87,8 +97,16 @@ def _every(body: tuple[Statement, ...]) -> Iterator[Statement]:
 
 
 class _File:
-    def __init__(self, program: Program, contract: Contract, figures: Figures, sensitive: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        contract: Contract,
+        figures: Figures,
+        sensitive: tuple[str, ...],
+        deployed: Deployed | None = None,
+    ) -> None:
         self.program, self.contract, self.figures, self.sensitive = program, contract, figures, sensitive
+        self.deployed = deployed
         self.needs = Needs()
         optional = frozenset(i.name for i in program.inputs if i.default == "none")
         self.classes = Classes(self.needs, _show, optional)
@@ -109,6 +127,12 @@ class _File:
         factory = self._factory()
         classes = ["\n".join(e.text) for e in self.classes.emitted]
         classes += ["\n".join(model), "\n".join(factory)]
+        names = {self.model_name, identifier(self.program.name)}
+        if self.deployed is not None:
+            from archc.deploy.emit import NAME, fold_function
+
+            classes.append("\n".join(fold_function(self.deployed, self.model_name)))
+            names.add(NAME)
         namespace = f"archc_{identifier(self.program.name)}_{spec_hash(self.program)[:8]}"
         kernels = self.needs.kernels.parts(namespace, without_imports)
         parts = [*self.needs.helper_texts("\n".join([*classes, *kernels])), *classes, *kernels]
@@ -117,7 +141,7 @@ class _File:
             lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
         )  # fmt: skip
         body = "\n\n\n".join(parts)
-        exports = ", ".join(quoted(n) for n in sorted({self.model_name, identifier(self.program.name)}))
+        exports = ", ".join(quoted(n) for n in sorted(names))
         text = environment.get_template("module.py.j2").render(
             version=__version__, spec=plain_text(_base(self.program.source.name)), hash=spec_hash(self.program)[:16],
             doc="\n".join(textwrap.wrap(plain_text(self.program.doc.strip().split("\n")[0]) or self.program.name, WIDTH - 3)),
@@ -151,7 +175,7 @@ class _File:
         names: dict[str, set[str]] = {"torch": {"Tensor", "nn"}}
         if "math." in body:
             modules.add("math")
-        for name in ("Callable", "Sequence"):
+        for name in ("Callable", "Mapping", "Sequence"):
             if f"{name}[" in body:
                 names.setdefault("collections.abc", set()).add(name)
         if "Any" in _words(body):

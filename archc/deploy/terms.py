@@ -24,7 +24,12 @@ class Term:
     def __mul__(self, other: Term) -> Term:
         if ZERO in (self, other):
             return ZERO
-        return other if self == ONE else self if other == ONE else Arithmetic("*", self, other)
+        for one, another in ((self, other), (other, self)):
+            if one == ONE:
+                return another
+            if isinstance(one, Arithmetic) and (one.symbol, one.left) == ("/", ONE):
+                return another / one.right
+        return Arithmetic("*", self, other)
 
     def __truediv__(self, other: Term) -> Term:
         return self if other == ONE else Arithmetic("/", self, other)

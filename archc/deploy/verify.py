@@ -27,7 +27,8 @@ def verify_deployed(
     deployed: Deployed, text: str, *, sizes: Sequence[Sizes] | None = None, dtype: str = "float64"
 ) -> Report:
     """Holds the generated file `text` to the meaning of the trained program in evaluation, at `sizes` or at some that it
-    admits: running statistics, factors and all other weights are seeded. In float32 or float64."""
+    admits: running statistics, factors and all other weights are seeded, and folded by the file itself. In float32 or
+    float64."""
     program, trained = deployed.program, deployed.trained
     contract = solve(trained.symbols, trained.obligations, dict(trained.least))
     chosen = [dict(s) for s in sizes] if sizes is not None else choose_sizes(trained, contract)
@@ -37,7 +38,7 @@ def verify_deployed(
     try:
         with loaded(text) as module:
             net = make(module, program, dtype)
-            net.load_state_dict(folded(deployed, weights), strict=True)
+            net.load_state_dict(module.fold_weights(weights), strict=True)
 
             def ours(given: dict[str, Any]) -> dict[str, Any]:
                 return named_outputs(program, net(**{identifier(name): x for name, x in given.items()}))

@@ -131,10 +131,10 @@ class BatchNorm(Norm):
         return Operand(text + unfold, x.type, x.order)
 
     def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Affine:
-        scale = Number(1) / (Own("running_var") + Number(self.eps.value)).root()
+        deviation = (Own("running_var") + Number(self.eps.value)).root()
         if not self.affine:
-            return Affine(0, self.axis, scale, Number(0) - Own("running_mean") * scale)
-        scale = Own("weight") * scale
+            return Affine(0, self.axis, Number(1) / deviation, Number(0) - Own("running_mean") / deviation)
+        scale = Own("weight") / deviation
         return Affine(0, self.axis, scale, Own("bias") - Own("running_mean") * scale)
 
     def reference(self, run: Run, x: Named) -> Named:

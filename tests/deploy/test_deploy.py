@@ -7,17 +7,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from written import from_text
+from written import MACHINERY, from_text, shipped, variation
 
 from archc import driver
 from archc.backend.module import Figures, emit
 from archc.backend.reread import compare, reread
 from archc.cli.verify import rounded
 from archc.deploy.flat import flatten
+from archc.deploy.roles import Affine
 from archc.deploy.verify import Rounding, rounding, verify_deployed
 from archc.deploy.weights import folded
-from archc.driver import Module
+from archc.driver import Checked, Module
+from archc.ir.program import Program
 from archc.reference.seeded import seeded_weights
+from archc.trials import loaded
 from archc.weights.keys import state_dict
 
 # A body of `model net` on `image: [B, C=4, H, W]`; what is left of batch norms, and of factors and shifts with weights.
@@ -89,9 +92,13 @@ small = net()
 
 def deployed(text: str) -> Module:
     """The deploy build of a spec with one variant."""
-    module = from_text(text)
-    checked, made = driver.for_inference(module.checked)
-    return replace(module, checked=checked, text=emit(checked.program, checked.contract, Figures(0)), deployed=made)
+    return built(from_text(text).checked.program)
+
+
+def built(program: Program) -> Module:
+    """The deploy build of a program."""
+    checked, made = driver.for_inference(Checked(program, driver.contract_of(program), None))
+    return Module(checked, emit(checked.program, checked.contract, Figures(0), (), made), program.name, (), made)
 
 
 def small(case: str) -> Module:
@@ -104,8 +111,7 @@ def left(module: Module) -> dict[str, int]:
     found = Counter(
         node.statement.op.name
         for node in flow.nodes
-        if node.statement is not None
-        and (node.statement.op.name == "batch_norm" or (any(node.terms) and not all(node.terms)))
+        if node.statement is not None and isinstance(node.role, Affine) and (node.key or any(node.terms))
     )
     return dict(found)
 
@@ -119,6 +125,44 @@ def test_what_is_folded_answers_as_before(case: str) -> None:
     report = verify_deployed(module.deployed, module.text)
     assert report.ok and report.worst_output < 1e-12, report
     assert verify_deployed(module.deployed, module.text, dtype="float32").worst_output < 1e-5
+    # What the file folds by itself is what archc folds.
+    weights = seeded_weights(module.deployed.trained)
+    with loaded(module.text) as file:
+        theirs = file.fold_weights(weights)
+    ours = folded(module.deployed, weights)
+    assert list(theirs) == list(ours) == list(state_dict(module.checked.program))
+    assert all(torch.allclose(theirs[key], ours[key], rtol=1e-12, atol=1e-14) for key in ours)
+
+
+# Small relatives of the shipped networks, and what is left: VAN keeps a factor for each of its blocks.
+SHIPPED = {
+    "van_b0": (MACHINERY["van_b0"], {"multiply": 4}),
+    "maxvit_tiny": ({**MACHINERY["maxvit_tiny"], "dims": (32,), "depths": (2,)}, {}),
+    "convnext_t": ({"dims": (8, 16), "depths": (1, 2)}, {}),
+    "poolformer_s12": ({"dims": (8, 16), "depths": (1, 2)}, {}),
+    "ccnet_rcca_head": (MACHINERY["ccnet_rcca_head"], {}),
+    "vig_t": (MACHINERY["vig_t"], {}),
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_networks(name: str) -> None:
+    arguments, expected = SHIPPED[name]
+    module = built(variation(name, **arguments))
+    assert module.deployed is not None
+    assert left(module) == expected
+    assert compare(module.checked.program, reread(module.text, f"{name}_deploy")) == []
+    contract = module.checked.contract
+    report = verify_deployed(module.deployed, module.text, sizes=contract.examples(1))
+    assert report.ok, report
+
+
+def test_methods_over_the_same_weights() -> None:
+    """The backbone of a tracker runs in two methods: its norms are folded in both, and loops stay loops."""
+    module = built(variation("dasiamrpn_vot", features=8))
+    assert left(module) == {} and "BatchNorm" not in module.text
+    assert compare(module.checked.program, reread(module.text, "dasiamrpn_vot_deploy")) == []
+    assert "for i in range(23)" in built(shipped("ccnet_r101").checked.program).text
 
 
 def test_every_recipe_matters() -> None:
