@@ -81,7 +81,7 @@ class Kernels:
         lines: list[str] = []
         for text in functions.values():
             lines += ["@jit", *text, "", ""]
-        kinds = [*(f"{given}: Tensor" for given in region.arguments), *(f"{n}: float" for n in number_names(region))]
+        kinds = [*(f"{given}: Tensor" for given in region.arguments), *number_arguments(region)]
         head = f"def {name}_torch({', '.join(kinds)}) -> {'Tensor' if len(region.outputs) == 1 else 'tuple[Tensor, ...]'}:"
         doc = f'    """{", then ".join(step.op.name for step in region.steps)}"""'
         lines += [*lay_out(0, head), doc, *(text for line in twin for text in lay_out(4, line)), "", ""]
@@ -128,6 +128,12 @@ class Kernels:
 def number_names(region: Fused) -> list[str]:
     """What the twin calls the numbers of a region."""
     return [f"n{at}" for at in range(len(region.numbers))]
+
+
+def number_arguments(region: Fused) -> list[str]:
+    """Its numbers as the twin is given them."""
+    pairs = zip(number_names(region), region.numbers, strict=True)
+    return [f"{name}: {'int' if isinstance(number.value, int) else 'float'}" for name, number in pairs]
 
 
 class TwinWriter(Writer):

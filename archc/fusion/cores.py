@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 from archc.records import dataclass
 
 if TYPE_CHECKING:
+    from archc.ops.slides import Slide
     from archc.where.paths import Path
 
 
 @dataclass(frozen=True)
 class Stencil:
-    """A sum over kernel x kernel neighbours, `dilation` apart, for each channel with weights of its own; sizes stay.
+    """A sum over what the windows `slides` see, for each channel by itself: with weights of its own, or a mean.
 
-    `axes` are the two position axes, rows first.
+    A number of a window that builds may differ in has no value here, but its expression. A mean counts padding where it
+    is `counted`.
     """
 
-    axes: tuple[str, str]
-    kernel: int
-    dilation: int
-    bias: bool
+    slides: tuple[Slide, ...]
+    bias: bool = False
+    mean: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,11 @@ class Epilogue:
                     gradients.setdefault(side, []).append(given if slope == "1.0" else f"{given} * {factor}")
         return lines, {name: " + ".join(terms) for name, terms in gradients.items()}
 
+    @property
+    def passes_on(self) -> bool:
+        """Whether the gradient of the core's results is that of the result, and no other is left to make."""
+        return self.backward()[-1] == "return dy, (), ()"
+
     def forward(self) -> list[str]:
         """The lines of the function that makes the result of the core's `acc`."""
         return _needed(self._values(), [f"return {self.last}"])

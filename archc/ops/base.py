@@ -260,7 +260,7 @@ class Op:
 
     @property
     def numbers(self) -> tuple[Scalar, ...]:
-        """The numbers among its sides."""
+        """The numbers that a kernel computes with: of one that follows, those among its sides."""
         return ()
 
     def sides(self, xs: Sequence[Any]) -> Sequence[Any]:

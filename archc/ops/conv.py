@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.deploy.roles import Weighted
 from archc.fusion.cores import Matmul, Stencil
-from archc.ir.sym import Const, const
+from archc.ir.sym import Const, Scalar, const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.ops.base import ZERO, Check, Code, Init, Note, Op, Reach, Weight, arg
 from archc.ops.checks import divides, fixed, floating, result_type, whole
 from archc.ops.emission import call, each, fold, options
-from archc.ops.slides import Slide, bordered, count_steps, frame, padded_same, pads, slide_axes, slides, taps
+from archc.ops.slides import Slide, bordered, count_steps, frame, padded_same, pads, slide_axes, slides, taps, undecided
 from archc.records import dataclass
 from archc.sizes import Size
 
@@ -104,23 +104,21 @@ class Conv(Op):
         return Weighted(self.axis, "weight", bias, 0, 1, self.groups.value, padded, biased)
 
     def core(self, x: TensorType) -> Stencil | Matmul | None:
-        """A linear map of the channels, or a depthwise convolution of one odd square kernel that keeps the size."""
+        """A linear map of the channels, or a stencil over each of them."""
         given = self._slides
-        fixed = [n for s in given for n in (s.kernel, s.stride, s.pad) if n is not None]
-        if [n.value for n in fixed] == [1, 1, 0] * len(given) and self.groups.value == 1:
-            one = Matmul(self.axis, bool(self.bias.value), self.on)
-            return one if all(isinstance(n.sym, Const) for n in fixed) else None
-        numbers = {(s.kernel, s.stride, s.dilation, s.pad) for s in given}
-        if len(numbers) != 1 or set(x.names) != {"B", self.axis, *self.on} or len(self.on) != 2:
+        if [n.value for s in given for n in (s.kernel, s.stride, s.pad) if n] == [1, 1, 0] * len(given):
+            fixed = all(isinstance(n.sym, Const) for s in given for n in (s.kernel, s.stride, s.pad) if n)
+            return Matmul(self.axis, bool(self.bias.value), self.on) if fixed and self.groups.value == 1 else None
+        if not self._depthwise(x) or len(given) > 2 or set(x.names) != {"B", self.axis, *self.on}:
             return None
-        ((kernel, stride, dilation, pad),) = numbers
-        k, d, width = kernel.value, dilation.value, x[self.axis].size.constant
-        fixed = pad is not None and all(isinstance(n.sym, Const) for n in (kernel, stride, dilation, pad))
-        if not fixed or k % 2 == 0 or k == 1 or stride.value != 1 or (pad and pad.value) != d * (k // 2):
-            return None
-        if not (self.groups.value == self.out.value == width):
-            return None
-        return Stencil((self.on[0], self.on[1]), k, d, bool(self.bias.value))
+        return Stencil(undecided(given), bool(self.bias.value))
+
+    @property
+    def numbers(self) -> tuple[Scalar, ...]:
+        return tuple(n for w in self._slides for n in (w.stride, w.dilation, w.pad, *([w.kernel] * (w.pad is None))) if n)
+
+    def _depthwise(self, x: TensorType) -> bool:
+        return self.groups.value == self.out.value == x[self.axis].size.constant
 
     # ---- PyTorch
 
@@ -143,7 +141,7 @@ class Conv(Op):
     def _dilated(self, x: TensorType) -> bool:
         """Whether it is a depthwise convolution with dilation: the helpers have one that is faster on CPUs."""
         given = self._slides
-        if len(given) != 2 or not self.groups.value == self.out.value == x[self.axis].size.constant:
+        if len(given) != 2 or not self._depthwise(x):
             return False
         fixed = all(isinstance(n.sym, Const) for slide in given for n in (slide.stride, slide.dilation))
         return fixed and {s.stride.value for s in given} == {1} and {s.dilation.value for s in given} != {1}
@@ -167,6 +165,9 @@ class Conv(Op):
             weights = [code.weight("weight"), *([code.weight("bias")] if self.bias.value else [])]
             if self._dilated(x.type):
                 text = call(code.helper("dilated_depthwise"), given, weights, self._options(code, groups=False))
+            elif self._depthwise(x.type):
+                numbers = [*self._options(code, groups=False), f"groups={weights[0]}.shape[0]"]
+                text = call(f"F.conv{len(self.on)}d", given, weights, numbers)
             else:
                 text = call(f"F.conv{len(self.on)}d", given, weights, self._options(code))
         else:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
 from archc.deploy.roles import Through
+from archc.fusion.cores import Stencil
 from archc.ir.sym import Scalar, const
 from archc.ir.types import TensorType
 from archc.ops.base import Check, Code, Note, Op, OpError, Reach, arg
 from archc.ops.checks import floating, result_type
 from archc.ops.emission import call, each, fold, options
-from archc.ops.slides import Slide, bordered, count_steps, frame, padded_same, pads, slide_axes, slides, taps
+from archc.ops.slides import Slide, bordered, count_steps, frame, padded_same, pads, slide_axes, slides, taps, undecided
 from archc.records import dataclass
 from archc.sizes import Size
 
@@ -235,6 +236,17 @@ class AvgPool(Pool):
             self.count_pad.value and any(slide.pad is not None and slide.pad.value for slide in slides)
         )
         return Through(0, tuple(name for name in xs[0].names if name not in self.on), means=not zeros)
+
+    @property
+    def numbers(self) -> tuple[Scalar, ...]:
+        return tuple(n for w in self.slides() for n in (w.kernel, w.stride, w.pad) if n)
+
+    def core(self, x: TensorType) -> Stencil | None:
+        given = self.slides()
+        if self.ceil.value or len(given) > 2 or set(x.names) != {"B", "C", *self.on}:
+            return None
+        counted = bool(self.count_pad.value) or any(w.pad is None for w in given)
+        return Stencil(undecided(given), mean=True, counted=counted)
 
     def torch(self, code: Code, x: Operand) -> Operand:
         extra = options(code, ("ceil_mode", self.ceil, False))

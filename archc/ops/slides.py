@@ -65,6 +65,18 @@ class Slide:
         return (padded - self.span) // stride + 1
 
 
+def undecided(given: Sequence[Slide]) -> tuple[Slide, ...]:
+    """The windows, without the values of what builds may differ in."""
+
+    def plain(number: Scalar) -> Scalar:
+        return number if isinstance(number.sym, Const) else Scalar(None, number.sym)
+
+    return tuple(
+        Slide(w.axis, plain(w.kernel), plain(w.stride), plain(w.dilation), None if w.pad is None else plain(w.pad))
+        for w in given
+    )
+
+
 def slide_axes(x: TensorType, on: tuple[str, ...], axis: str | None, what: str) -> tuple[str, ...]:
     """The axes that kernels slide along, in their order. Raises OpError where there is no such operation."""
     if not 1 <= len(on) <= 3:

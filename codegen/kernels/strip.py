@@ -1,101 +1,180 @@
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .epilogue import Epilogued, Rooms, store_sums
+from .epilogue import Rooms, store_sums
 from .fused import jit, tl, triton
+
+
+class Windows(NamedTuple):
+    """What a stencil sees: tap i of result h is at (h stride + i dilation - before) / up, where that is a whole number.
+
+    Rows, then columns. `up` is 1 but for gradients: that of a stencil is one whose `stride` and `up` are exchanged.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    before: tuple[int, int]
+    up: tuple[int, int] = (1, 1)
+
+    @property
+    def mirrored(self) -> "Windows":
+        """Those of the gradient: its taps are in the opposite order."""
+        rows = zip(self.kernel, self.dilation, self.before, strict=True)
+        before = [(k - 1) * d - b for k, d, b in rows]
+        return Windows(self.kernel, self.up, self.dilation, (before[0], before[1]), self.stride)
 
 
 @jit
 def strip_kernel(
-    x, w, y, operands, numbers, channel_sums, row_sums, R, H, W, OH, OW, C, EPILOGUE: tl.constexpr, GRADIENT: tl.constexpr,
-    K: tl.constexpr, D: tl.constexpr, S: tl.constexpr, T: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr,
+    x, w, y, operands, numbers, channel_sums, row_sums, N, H, W, OH, OW, C: tl.constexpr,
+    EPILOGUE: tl.constexpr, GRADIENT: tl.constexpr, SUMS: tl.constexpr, MEAN: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
+    SH: tl.constexpr, SW: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr, DH: tl.constexpr, DW: tl.constexpr,
+    PH: tl.constexpr, PW: tl.constexpr, EH: tl.constexpr, EW: tl.constexpr,
+    BJ: tl.constexpr, T: tl.constexpr, BH: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """y[n, h, o, c] = EPILOGUE(sum_ij w[i K + j, c] x[n, S h + (i - K // 2) D, S o + (j - K // 2) D, c])
+    """y[n, h, o, c] = EPILOGUE(sum_ij w[i KW + j, c] x[n, (h SH + i DH - PH) / UH, (o SW + j DW - PW) / UW, c])
 
-    A program makes T BW results of one row, each lane T of them side by side, for BC channels. As a GRADIENT, the epilogue
-    also gives terms whose sums over the T BW results and over channels are stored.
+    A program makes BH x BW x T results for BC channels, each lane T of them EW columns apart, so that a column of the map
+    is read once for all results of a lane that see it. Rows of a program are EH apart: they share rows of the map.
+    MEAN: 1 divides a sum by the number of taps in the map, 2 by that of all. Without `w` all weights are 1. As a GRADIENT,
+    the epilogue also gives terms whose sums over the results and over channels are stored; it may not need the SUMS.
     """
-    i_row = tl.program_id(0).to(tl.int64)
-    i_n, h = i_row // OH, (i_row % OH).to(tl.int32)
-    o_w = (tl.program_id(1) * BW + tl.arange(0, BW)) * T  # [BW]
+    rows = EH * tl.cdiv(OH, EH * BH)
+    i_n, i_h = (tl.program_id(0) // rows).to(tl.int64), tl.program_id(0) % rows
+    o_l = tl.arange(0, BH * BW)  # the lanes
+    h_0 = i_h // EH * (BH * EH) + i_h % EH
+    o_h = h_0 + o_l // BW * EH  # [BH BW]
+    i_w = tl.program_id(1) * BW + o_l % BW
+    o_w = i_w // EW * (EW * T) + i_w % EW  # [BH BW], the first of T
     o_c = tl.program_id(2) * BC + tl.arange(0, BC)  # [BC]
     m_c = o_c < C
-    acc = (tl.zeros([BW, BC], tl.float32),) * T
-    for i in range(K):
-        o_h = h * S + (i - K // 2) * D
-        m_row = m_c & (o_h >= 0) & (o_h < H)
-        p_row = x + (i_n * H + o_h) * W * C + o_c[None, :]
-        b_w = ()
-        for j in tl.static_range(K):
-            b_w += (tl.load(w + (i * K + j) * C + o_c, m_c, 0.0)[None, :],)
-        # A column of the map is read once for all of the T results that see it.
-        for u in tl.static_range((T - 1) * S + (K - 1) * D + 1):
-            o_x = o_w * S + (u - (K // 2) * D)
-            m_x = ((o_x >= 0) & (o_x < W))[:, None] & m_row[None, :]
-            b_x = tl.load(p_row + o_x[:, None] * C, m_x, 0.0).to(tl.float32)  # [BW, BC]
-            new = ()
-            for t in tl.static_range(T):
-                if (u - t * S) % D == 0 and u - t * S >= 0 and u - t * S < K * D:
-                    new += (acc[t] + b_x * b_w[(u - t * S) // D],)
-                else:
-                    new += (acc[t],)
-            acc = new
+    acc = (tl.zeros([BH * BW, BC], tl.float32),) * T
+    # The rows of taps that some result sees inside of the map.
+    low = tl.maximum(0, (PH - (h_0 + (BH - 1) * EH) * SH + DH - 1) // DH)
+    high = tl.minimum(KH, ((H - 1) * UH + PH - h_0 * SH) // DH + 1) if SUMS else low
+    for i in range(low, high):
+        o_i = o_h * SH + i * DH - PH
+        m_i = (o_i >= 0) & (o_i % UH == 0) & (o_i < H * UH)
+        for j_0 in range(0, KW, BJ):  # BJ columns of taps at a time; the last ones begin where they end with the kernel
+            j = tl.minimum(j_0, KW - BJ)
+            b_w = ()
+            if w is not None:
+                p_w = w + (i * KW + j) * ((C + BC - 1) // BC * BC) + o_c[None, :]
+                for k in tl.static_range(BJ):
+                    m_w = None if KW % BJ == 0 else ((j + k >= j_0) & (o_c >= 0))[None, :]
+                    b_w += (tl.load(p_w + k * ((C + BC - 1) // BC * BC), m_w, None if KW % BJ == 0 else 0.0),)
+            o_j = o_w * SW // UW + j * DW
+            p_j = x + i_n * H * W * C + ((o_i // UH * W + o_j)[:, None] * C + o_c[None, :])
+            for u in tl.static_range(-(PW // UW), ((T - 1) * EW * SW + (BJ - 1) * DW - PW) // UW + 1, EW):
+                # One comparison: what is negative is a large unsigned number.
+                m_x = (m_i & ((o_j + u).to(tl.uint32, bitcast=True) < W))[:, None] & m_c[None, :]
+                b_x = tl.load(p_j + u * C, m_x, 0.0).to(tl.float32)  # [BH BW, BC]
+                new = ()
+                for t in tl.static_range(T):
+                    d = u * UW + PW - t * EW * SW  # from the first tap of result t to the column
+                    if d % DW != 0 or d < 0 or d >= BJ * DW:
+                        new += (acc[t],)
+                    elif w is None:
+                        new += (acc[t] + b_x,)
+                    else:
+                        new += (acc[t] + b_x * b_w[d // DW],)
+                acc = new
+    sums = ()
     for t in tl.static_range(T):
-        m_y = (o_w + t < OW)[:, None] & m_c[None, :]
-        o_y = (i_row * OW + o_w[:, None] + t) * C + o_c[None, :]
-        o_m, m_m = i_row * OW + o_w + t, o_w + t < OW
+        o_t = o_w + t * EW
+        share = 1.0 / (KH * KW)
+        if MEAN == 1:
+            first, left = o_h * SH - PH, o_t * SW - PW
+            seen = (tl.minimum(first + KH, H) - tl.maximum(first, 0)) * (tl.minimum(left + KW, W) - tl.maximum(left, 0))
+            share = 1.0 / tl.maximum(seen, 1).to(tl.float32)[:, None]
+        o_m = (i_n * OH + o_h) * OW + o_t
+        m_m = (o_h < OH) & (o_t < OW)
+        m_y = m_m[:, None] & m_c[None, :]
+        o_y = o_m[:, None] * C + o_c[None, :]
+        b_y = EPILOGUE(
+            acc[t] * share if MEAN else acc[t], operands, numbers, o_y, o_m[:, None], o_c[None, :], m_m[:, None],
+            m_c[None, :], C, OH * OW,
+        )  # fmt: skip
         if GRADIENT:
-            b_y, by_channel, by_row = EPILOGUE(
-                acc[t], operands, numbers, o_y, o_m[:, None], o_c[None, :], m_m[:, None], m_c[None, :], C, OH * OW
-            )
+            b_y, by_channel, by_row = b_y
             store_sums(
-                by_channel, by_row, channel_sums, row_sums, (i_row * tl.num_programs(1) + tl.program_id(1)) * T + t,
-                tl.program_id(2), R * tl.num_programs(1) * T, tl.num_programs(2), o_m, o_c, m_m, m_c, R * OW, C,
+                (), by_row, channel_sums, row_sums, 0, tl.program_id(2), 0, tl.num_programs(2), o_m, o_c, m_m, m_c,
+                N * OH * OW, C,
             )  # fmt: skip
-        else:
-            b_y = EPILOGUE(
-                acc[t], operands, numbers, o_y, o_m[:, None], o_c[None, :], m_m[:, None], m_c[None, :], C, OH * OW
-            )
+            new = ()
+            for k in tl.static_range(len(by_channel)):
+                new += (by_channel[k] if t == 0 else sums[k] + by_channel[k],)
+            sums = new
+            if MEAN:
+                b_y *= share
         tl.store(y + o_y, b_y.to(y.dtype.element_ty), m_y)
+    if GRADIENT:
+        store_sums(
+            sums, (), channel_sums, row_sums, tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), 0,
+            tl.num_programs(0) * tl.num_programs(1), 0, o_l, o_c, m_c, m_c, 0, C,
+        )  # fmt: skip
 
 
 @jit
 def strip_weight_kernel(
-    x, dz, part, R, RS, H, W, OH, OW, C,
-    K: tl.constexpr, D: tl.constexpr, S: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr,
+    x, dz, part, R, RS, H, W, OH, OW, C: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
+    SH: tl.constexpr, SW: tl.constexpr, DH: tl.constexpr, DW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr,
+    EW: tl.constexpr, BI: tl.constexpr, BJ: tl.constexpr,
+    T: tl.constexpr, BH: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """part[z, i K + j, c] = sum of dz x over the RS rows of split z; part[z, K K, c] = sum of dz."""
-    i, i_z = tl.program_id(0), tl.program_id(1)
-    o_c = tl.program_id(2) * BC + tl.arange(0, BC)
+    """part[z, i KW + j, c] = sum of dz x over the RS rows of split z, of R in all; part[z, KH KW, c] = sum of dz.
+
+    A program has BI x BJ taps; its lanes are as those of `strip_kernel`.
+    """
+    i_0, j_0 = tl.program_id(0) // tl.cdiv(KW, BJ) * BI, tl.program_id(0) % tl.cdiv(KW, BJ) * BJ
+    o_c = tl.program_id(2) * BC + tl.arange(0, BC)  # [BC]
     m_c = o_c < C
-    acc = (tl.zeros([BW, BC], tl.float32),) * K
-    total = tl.zeros([BW, BC], tl.float32)
-    first = i_z.to(tl.int64) * RS
-    for r in range(RS):
-        i_row = first + r
-        o_h = (i_row % OH).to(tl.int32) * S + (i - K // 2) * D
-        m_z = m_c & (i_row < R)
-        m_row = m_z & (o_h >= 0) & (o_h < H)
-        p_x = x + ((i_row // OH) * H + o_h) * W * C + o_c[None, :]
-        p_z = dz + i_row * OW * C + o_c[None, :]
-        for w0 in range(0, OW, BW):
-            o_w = w0 + tl.arange(0, BW)
-            b_z = tl.load(p_z + o_w[:, None] * C, (o_w < OW)[:, None] & m_z[None, :], 0.0).to(tl.float32)
-            total += b_z
-            new = ()
-            for j in tl.static_range(K):
-                o_x = o_w * S + (j - K // 2) * D
-                m_x = ((o_x >= 0) & (o_x < W))[:, None] & m_row[None, :]
-                new += (acc[j] + tl.load(p_x + o_x[:, None] * C, m_x, 0.0).to(tl.float32) * b_z,)
-            acc = new
-    p_part = part + i_z.to(tl.int64) * (K * K + 1) * C + o_c
-    for j in tl.static_range(K):
-        tl.store(p_part + (i * K + j) * C, tl.sum(acc[j], 0), m_c)
-    if i == 0:
-        tl.store(p_part + K * K * C, tl.sum(total, 0), m_c)
+    o_l = tl.arange(0, BH * BW)
+    acc = (tl.zeros([BH * BW, BC], tl.float32),) * (BI * BJ)
+    total = tl.zeros([BH * BW, BC], tl.float32)
+    first = tl.program_id(1) * RS
+    last = tl.minimum(first + RS, R)
+    for r in range(first, last, BH):
+        o_r = r + o_l // BW  # [BH BW]
+        o_h = o_r % OH * SH + i_0 * DH - PH
+        p_n = x + (o_r // OH).to(tl.int64)[:, None] * H * W * C + o_c[None, :]
+        for w in range(0, tl.cdiv(OW, EW * T) * EW, BW):
+            i_w = w + o_l % BW
+            o_w = i_w // EW * (EW * T) + i_w % EW
+            p_z = dz + (o_r.to(tl.int64) * OW + o_w)[:, None] * C + o_c[None, :]
+            b_z = ()
+            for t in tl.static_range(T):
+                m_z = ((o_r < last) & (o_w + t * EW < OW))[:, None] & m_c[None, :]
+                b_z += (tl.load(p_z + t * EW * C, m_z, 0.0).to(tl.float32),)
+            if tl.program_id(0) == 0:
+                for t in tl.static_range(T):
+                    total += b_z[t]
+            for i in tl.static_range(BI):
+                o_i, o_j = o_h + i * DH, o_w * SW + j_0 * DW - PW
+                m_i = (o_r < last) & (o_i >= 0) & (o_i < H)
+                p_i = p_n + (o_i * W + o_j)[:, None] * C
+                for u in tl.static_range(0, (T - 1) * EW * SW + (BJ - 1) * DW + 1, EW):
+                    m_x = (m_i & ((o_j + u).to(tl.uint32, bitcast=True) < W))[:, None] & m_c[None, :]
+                    b_x = tl.load(p_i + u * C, m_x, 0.0).to(tl.float32)
+                    new = ()
+                    for k in tl.static_range(BI * BJ):
+                        b_k = acc[k]
+                        for t in tl.static_range(T):
+                            if k // BJ == i and t * EW * SW + k % BJ * DW == u:
+                                b_k += b_x * b_z[t]
+                        new += (b_k,)
+                    acc = new
+    p_part = part + tl.program_id(1).to(tl.int64) * (KH * KW + 1) * C + o_c
+    for k in tl.static_range(BI * BJ):
+        i, j = i_0 + k // BJ, j_0 + k % BJ
+        tl.store(p_part + (i * KW + j) * C, tl.sum(acc[k], 0), m_c & (i < KH) & (j < KW))
+    if tl.program_id(0) == 0:
+        tl.store(p_part + KH * KW * C, tl.sum(total, 0), m_c)
 
 
 @jit
@@ -104,81 +183,109 @@ def nothing(acc, operands, numbers, o_y, o_m, o_c, m_m, m_c, C, P):
     return acc
 
 
-class Strip(Epilogued):
-    """A depthwise K x K convolution, D apart, whose results go through an epilogue: [N, C, H, W] -> [N, C, H, W].
+WARPS = 4
+COLUMNS = 7  # of taps at a time: their weights stay in registers
 
-    The weight is [C, 1, K, K].
+
+class StripTile(NamedTuple):
+    """T results of a lane, EW columns apart; BH x BW lanes, rows EH apart; BC channels. `slots`: instructions a result."""
+
+    slots: float
+    T: int
+    EH: int
+    EW: int
+    BH: int
+    BW: int
+    BC: int
+
+    def lanes(self, columns: int) -> int:
+        """How many lanes make so many columns."""
+        return -(-columns // (self.EW * self.T)) * self.EW
+
+
+def channel_block(c: int) -> int:
+    """How many channels a program takes: those with the fewest idle ones, which still fill memory sectors."""
+    return min((64, 32, 16), key=lambda block: (-(-c // block) * block, -block))
+
+
+@cache
+def strip_tile(
+    windows: Windows, size: tuple[int, int], c: int, item: int, counts: tuple[int, ...] = (7, 6, 5, 4, 3, 2)
+) -> StripTile:
+    """The tile that takes the fewest instructions for results of `size` and elements of `item` bytes; T is of `counts`.
+
+    The instructions of a result, as compiled for sm_90: KW multiply-adds a row of taps, 3.1 for each column that is read
+    and made float32, less 1.5, and 9 besides; all of that for idle lanes too. Results that are as far apart as the taps
+    of a dilated kernel share columns, and rows of the map.
     """
+    (kh, kw), (sh, sw), (dh, dw), _, (uh, uw) = windows
+    j, bc = min(kw, COLUMNS), channel_block(c)
+    lanes = WARPS * 32 * (16 // item) // bc  # such that every lane reads 16 bytes
+    tiles = []
+    for t, ew in ((t, ew) for t in counts if t % uw == 0 for ew in ({dw, 1} if sw == uw == 1 else {1})):
+        columns = {a * ew * sw + b * dw for a in range(t) for b in range(j)}
+        slots = 9 + kh / uh * (-(-kw // j)) * (j + 3.1 * len(columns) / t - 1.5 * uw) / uw
+        for bw, eh in ((bw, eh) for bw in (4, 8, 2, 16, 1) for eh in ({dh, 1} if sh == uh == 1 else {uh})):
+            tile = StripTile(slots, t, eh, ew, max(lanes // bw, 1), bw, bc)
+            wide = -(-tile.lanes(size[1]) // bw) * bw * t
+            high = -(-size[0] // (eh * tile.BH)) * eh * tile.BH
+            tiles.append(tile._replace(slots=slots * wide * high / (size[0] * size[1])))
+    return min(tiles, key=lambda tile: tile.slots)
 
-    def __init__(
-        self, name: str, torch_path: Callable[..., Tensor], epilogue: Any, gradient: Any, kernel: int, dilation: int = 1,
-        tile: tuple[int, int, int, int] = (4, 4, 64, 1), **options: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(name, torch_path, epilogue, gradient, behind=2, **options)
-        self.kernel, self.dilation, self.tile = kernel, dilation, tile
 
-    def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        n, c, h, w = tensors[0].shape
-        return [self.of_rows(tensors[0].new_empty((n, h, w, c), dtype=self.dtype(tensors)))]
+def spread(x: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
+    """The map with the rows and columns between that `up` stands for, as zeros."""
+    n, h, w, c = x.shape
+    wide = x.new_zeros((n, (h - 1) * windows.up[0] + 1, (w - 1) * windows.up[1] + 1, c))
+    wide[:, :: windows.up[0], :: windows.up[1]] = x
+    return wide, windows._replace(up=(1, 1))
 
-    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float]) -> int:
-        n, c, h, w = shapes[0]
-        return 2 * n * c * h * w * self.kernel**2
 
-    def launch(
-        self, x: Tensor, taps: Tensor, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float], epilogue: Any,
-        rooms: Rooms | None = None,
-    ) -> None:  # fmt: skip
-        """`taps`: [K K, C] in float32; `x`, `y` and the maps are [N, H, W, C]."""
-        n, h, w, c = y.shape
-        t, bw, bc, warps = self.tile
-        grid = (n * h, triton.cdiv(w, t * bw), triton.cdiv(c, bc))
-        sums = (y, y) if rooms is None else (rooms.channel_sums, rooms.row_sums)
-        strip_kernel[grid](
-            x, taps, y, tuple(given), tuple(numbers), *sums, n * h, x.shape[1], x.shape[2], h, w, c,
-            EPILOGUE=epilogue, GRADIENT=rooms is not None,
-            K=self.kernel, D=self.dilation, S=1, T=t, BW=bw, BC=bc, num_warps=warps,
-        )  # fmt: skip
+def strip_programs(tile: StripTile, n: int, h: int, w: int, c: int) -> tuple[int, int, int]:
+    """The launch for [n, h, w, c] results."""
+    rows = n * tile.EH * triton.cdiv(h, tile.EH * tile.BH)
+    return rows, triton.cdiv(tile.lanes(w), tile.BW), triton.cdiv(c, tile.BC)
 
-    def taps(self, weight: Tensor) -> Tensor:
-        """[C, 1, K, K] as [K K, C], in float32."""
-        return weight.float().flatten(1).t().contiguous()
 
-    def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        x, results = self.rows(tensors[0]), self.results(tensors, numbers)
-        y = results[0].movedim(self.channels, -1)
-        self.launch(x, self.taps(tensors[1]), y, self.given(tensors), numbers, self.epilogue)
-        return results
+def strip(
+    x: Tensor, weight: Tensor | None, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float], epilogue: Any,
+    windows: Windows, mean: int = 0, rooms: Rooms | None = None, sums: bool = True,
+) -> None:  # fmt: skip
+    """Launches `strip_kernel` on maps [N, H, W, C]; `weight` is [C, 1, KH, KW]."""
+    if max(windows.up) > 1 and max(windows.kernel[1], windows.up[1]) > COLUMNS:
+        x, windows = spread(x, windows)
+    n, h, w, c = y.shape
+    kh, kw = windows.kernel
+    tile = strip_tile(windows, (h, w), c, x.element_size())
+    grid = strip_programs(tile, n, h, w, c)
+    taps = None
+    if weight is not None:
+        taps = x.new_zeros((kh * kw, grid[2] * tile.BC), dtype=torch.float32)
+        taps[:, :c] = weight.flatten(1).t()
+    strip_kernel[grid](
+        x, taps, y, tuple(given), tuple(numbers), *((y, y) if rooms is None else (rooms.channel_sums, rooms.row_sums)),
+        n, x.shape[1], x.shape[2], h, w, c, EPILOGUE=epilogue, GRADIENT=rooms is not None, SUMS=sums, MEAN=mean,
+        KH=kh, KW=kw, SH=windows.stride[0], SW=windows.stride[1], UH=windows.up[0], UW=windows.up[1],
+        DH=windows.dilation[0], DW=windows.dilation[1], PH=windows.before[0], PW=windows.before[1],
+        EH=tile.EH, EW=tile.EW, BJ=min(kw, COLUMNS), T=tile.T, BH=tile.BH, BW=tile.BW, BC=tile.BC, num_warps=WARPS,
+    )  # fmt: skip
 
-    def backward(
-        self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
-        wanted: Sequence[bool],
-    ) -> list[Tensor]:  # fmt: skip
-        weight, operands = tensors[1], tensors[2 + self.bias :]
-        x, dy, given = self.rows(tensors[0]), self.rows(grads[0]), self.given(tensors)
-        # The sums are computed again and become their gradient; the maps' gradients are stored on the way.
-        dz = torch.empty_like(x)
-        n, h, w, c = dz.shape
-        t, bw, bc, _ = self.tile
-        rooms = self.rooms(given, dy, (n * h * triton.cdiv(w, t * bw) * t, triton.cdiv(c, bc)))
-        self.launch(x, self.taps(weight), dz, [*given, dy, *rooms.maps], numbers, self.epilogue_gradient, rooms)
-        dx = torch.empty_like(x)
-        self.launch(dz, self.taps(weight.flip(2, 3)), dx, [], [], nothing)
-        sums = self.weight_sums(x, dz)
-        dw = sums[:-1].t().contiguous().view(weight.shape).to(weight.dtype)
-        db = [sums[-1].to(tensors[2].dtype, copy=True)] if self.bias else []  # results may not share memory
-        found = [self.of_rows(dx), dw, *db, *rooms.gradients(operands, self.of_rows)]
-        return [grad if want else grad.new_empty(0) for grad, want in zip(found, wanted, strict=True)]
 
-    def weight_sums(self, x: Tensor, dz: Tensor) -> Tensor:
-        """[K K + 1, C]: two stages, so that the order of the sum is always the same."""
-        n, h, w, c = dz.shape
-        rows = n * h
-        splits = min(rows, 256)
-        part = x.new_empty((splits, self.kernel**2 + 1, c), dtype=torch.float32)
-        bc = min(64, triton.next_power_of_2(c))
-        strip_weight_kernel[(self.kernel, splits, triton.cdiv(c, bc))](
-            x, dz, part, rows, triton.cdiv(rows, splits), x.shape[1], x.shape[2], h, w, c,
-            K=self.kernel, D=self.dilation, S=1, BW=8, BC=bc, num_warps=2,
-        )  # fmt: skip
-        return part.sum(0)
+def strip_weight_sums(x: Tensor, dz: Tensor, windows: Windows) -> Tensor:
+    """[KH KW + 1, C]: the gradients of the weights and the bias, in two stages, so that their order is always the same."""
+    n, h, w, c = dz.shape
+    kh, kw = windows.kernel
+    tile = strip_tile(windows, (n * h, w), c, x.element_size(), (4, 2))
+    j = min(kw, COLUMNS)
+    i = max(1, min(kh, 5 * x.element_size() // j))  # sums that stay in registers
+    blocks = triton.cdiv(kh, i) * triton.cdiv(kw, j)
+    i, rows, channels = triton.cdiv(kh, triton.cdiv(kh, i)), n * h, triton.cdiv(c, tile.BC)
+    splits = max(1, min(2048 // (blocks * channels), triton.cdiv(rows, tile.BH)))
+    part = x.new_empty((splits, kh * kw + 1, c), dtype=torch.float32)
+    strip_weight_kernel[(blocks, splits, channels)](
+        x, dz, part, rows, triton.cdiv(rows, splits), x.shape[1], x.shape[2], h, w, c, KH=kh, KW=kw,
+        SH=windows.stride[0], SW=windows.stride[1], DH=windows.dilation[0], DW=windows.dilation[1],
+        PH=windows.before[0], PW=windows.before[1], EW=tile.EW, BI=i, BJ=j, T=tile.T,
+        BH=tile.BH, BW=tile.BW, BC=tile.BC, num_warps=WARPS,
+    )  # fmt: skip
+    return part.sum(0)

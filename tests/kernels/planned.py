@@ -183,6 +183,30 @@ small = net(scale=0.7, mode="none")
 """,
         [{"B": 1, "H": 3, "W": 5}, {"B": 2, "H": 3, "W": 2}],
     ),
+    # Windows of every kind; the stride of one varies from build to build.
+    "stencils": (
+        """
+block down(x: [B, C, H, W], stride: int) {
+    return x |> conv(C, 3, stride=stride, groups=C, pad="tf", bias=false)
+}
+model net() {
+    input x: [B, C=20, H, W]
+    input s: [B, L, C=20]
+    output a = x |> a: conv(20, [3, 5], stride=[2, 1], groups=20, bias=false) |> silu
+    output b = x |> b: conv(20, 4, groups=20, dilation=[2, 1], pad=[1, 2])
+    output c = (x |> c: down(2)) + (x |> avg_pool(2) |> c2: down(1))
+    param gain: [C] = normal(1)
+    output d = gain * (x |> d: conv(20, [2, 9], groups=20, pad=[1, 4]) |> gelu)
+    output e = x |> e: conv(20, 3, stride=3, groups=20, dilation=2, pad=2)
+    output f = x |> f: conv(20, [1, 10], stride=[1, 2], groups=20, pad=[0, 5])
+    output g = gain * (x |> avg_pool([3, 2], stride=[2, 1], pad=1))
+    output h = x |> avg_pool(3, stride=1, pad=1, count_pad=true) |> relu
+    output i = s |> i: conv(20, 4, groups=20, pad=3) |> silu
+}
+small = net()
+""",
+        [{"B": 2, "H": 8, "W": 10, "L": 9}, {"B": 1, "H": 6, "W": 4, "L": 7}],
+    ),
     "recurrences": (
         """
 from std.layout import split_heads, merge_heads

@@ -24,7 +24,7 @@ GROUPS = (
     ("conv_attention", "poolformer", "swin"),
     ("convnext", "vig", "deit", "maxvit"),
     ("mamba_attention", "aggregation", "arguments", "blocks"),
-    ("dynamic", "paths", "recurrences", "windows"),
+    ("dynamic", "paths", "recurrences", "windows", "stencils"),
 )
 RANDOM = range(1, 25)
 

@@ -82,7 +82,7 @@ class LinearFamily(Family):
         raise NotImplementedError
 
     def find(self, view: View, place: int, core: Any) -> Found | Refused | None:
-        owned = view.weights(place)
+        owned = view.weights(place) if view.step(place).entry is not None else ()
         if owned is None:
             return Refused((place,), "its weights are not in a module of their own")
         step = view.step(place)
@@ -99,7 +99,7 @@ class LinearFamily(Family):
             tuple(places),
             (source, *owned, *tensors),
             ("x", *(weight.name for weight in owned), *arguments),
-            varying([s for s in steps if s is not step]),
+            varying(steps),
         )
 
     def order(self, region: Fused, value: Value) -> tuple[str, ...]:

@@ -1,0 +1,123 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .epilogue import Epilogued, Rooms
+from .strip import Windows, nothing, strip, strip_programs, strip_tile, strip_weight_sums
+
+
+class Depthwise(Epilogued):
+    """A stencil over each channel, whose results go through an epilogue: [N, C, H, W] -> [N, C, OH, OW]; with one axis
+    behind the channels, a sequence [N, C, L].
+
+    The weight is [C, 1, KH, KW]; a `mean` over its kernel has none, and is `counted` where padding counts. Settings are of
+    rows and columns, and a text is the name of a number, "n0" the first. `padding` is before and behind an axis, or "tf":
+    ceil(size / stride) results, the odd pixel behind. `plain`: the gradient of the sums is that of the results.
+    """
+
+    def __init__(
+        self, name: str, torch_path: Callable[..., Tensor], epilogue: Any, gradient: Any, stride: Any = 1,
+        padding: Any = 0, dilation: Any = 1, mean: Any = None, counted: bool = False, plain: bool = False,
+        behind: int = 2, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(name, torch_path, epilogue, gradient, behind=behind, **options)
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.mean, self.plain = 0 if mean is None else 2 if counted else 1, plain
+        self.kernel, self.weights = mean, int(mean is None)
+
+    # ---- sizes
+
+    def pair(self, setting: Any, numbers: Sequence[float]) -> tuple[int, int]:
+        rows, columns = setting if isinstance(setting, tuple) else (setting, setting)
+        found = [int(numbers[int(one[1:])]) if isinstance(one, str) else one for one in (rows, columns)]
+        return found[0], found[1]
+
+    def windows(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float]) -> tuple[Windows, list[int]]:
+        """The windows, and how many there are along rows and columns. A sequence is one row."""
+        sizes = list(shapes[0][2:])
+        kernel = self.pair(self.kernel, numbers) if self.mean else tuple(shapes[1][2:])
+        stride, dilation, same = self.pair(self.stride, numbers), self.pair(self.dilation, numbers), self.padding == "tf"
+        before = [0, 0] if same else list(self.pair(self.padding, numbers))
+        if len(sizes) == 1:
+            sizes, kernel, before = [1, *sizes], (1, kernel[-1]), [0, before[1]]
+            stride = 1, stride[1]
+        counts = []
+        for at, (size, k, s, d) in enumerate(zip(sizes, kernel, stride, dilation, strict=True)):
+            span = d * (k - 1) + 1
+            if same:
+                counts.append(-(-size // s))
+                before[at] = max((counts[at] - 1) * s + span - size, 0) // 2
+            else:
+                counts.append((size + 2 * before[at] - span) // s + 1)
+        return Windows((kernel[0], kernel[1]), stride, dilation, (before[0], before[1])), counts
+
+    def results(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+        x = tensors[0]
+        _, counts = self.windows([t.shape for t in tensors], numbers)
+        sizes = counts[-len(x.shape[2:]) :]
+        return [self.of_rows(x.new_empty((x.shape[0], *sizes, x.shape[1]), dtype=self.dtype(tensors)))]
+
+    def flops(self, shapes: Sequence[Sequence[int]], numbers: Sequence[float]) -> int:
+        windows, counts = self.windows(shapes, numbers)
+        n, c = shapes[0][:2]
+        return 0 if self.mean else 2 * n * c * counts[0] * counts[1] * windows.kernel[0] * windows.kernel[1]
+
+    def planar(self, tensor: Tensor) -> Tensor:
+        """A map of channels innermost as [N, H, W, C]; a sequence is one row."""
+        return tensor if tensor.ndim == 4 else tensor.unsqueeze(1)
+
+    def weight(self, tensors: Sequence[Tensor]) -> Tensor | None:
+        """[C, 1, KH, KW]; None for a mean."""
+        return None if self.mean else tensors[1] if tensors[1].ndim == 4 else tensors[1].unsqueeze(2)
+
+    # ---- kernels
+
+    def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+        results = self.results(tensors, numbers)
+        self.launch(tensors, self.rows(results[0]), self.given(tensors), numbers)
+        return results
+
+    def launch(
+        self, tensors: Sequence[Tensor], y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float],
+        rooms: Rooms | None = None,
+    ) -> None:  # fmt: skip
+        """The sums, and of them the epilogue, or its gradient, into `y`."""
+        windows, _ = self.windows([t.shape for t in tensors], numbers)
+        strip(
+            self.planar(self.rows(tensors[0])), self.weight(tensors), self.planar(y), given, numbers,
+            self.epilogue if rooms is None else self.epilogue_gradient, windows, self.mean, rooms,
+            rooms is None or self.recomputes,
+        )  # fmt: skip
+
+    def backward(
+        self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
+        wanted: Sequence[bool],
+    ) -> list[Tensor]:  # fmt: skip
+        windows, _ = self.windows([t.shape for t in tensors], numbers)
+        x, dy, weight = self.planar(self.rows(tensors[0])), self.rows(grads[0]), self.weight(tensors)
+        operands = tensors[1 + self.weights + self.bias :]
+        found: list[Tensor | None] = [None] * len(tensors)
+        if self.plain and not self.mean:
+            dz = dy.to(x.dtype)
+        else:
+            # The sums are computed again and become their gradient; the gradients of operands are made on the way.
+            dz, given = torch.empty_like(dy, dtype=x.dtype), self.given(tensors)
+            tile = strip_tile(windows, self.planar(dz).shape[1:3], dz.shape[-1], x.element_size())
+            rows, columns, channels = strip_programs(tile, *self.planar(dz).shape)
+            rooms = self.rooms(given, dy, (rows * columns, channels))
+            self.launch(tensors, dz, [*given, dy, *rooms.maps], numbers, rooms)
+            found[len(tensors) - len(operands) :] = rooms.gradients(operands, self.of_rows)
+        dz = self.planar(dz)
+        if wanted[0]:
+            dx = torch.empty_like(x)
+            strip(dz, None if weight is None else weight.flip(2, 3), dx, [], [], nothing, windows.mirrored)
+            found[0] = self.of_rows(dx.view(self.rows(tensors[0]).shape))
+        if weight is not None and any(wanted[1 : 2 + self.bias]):
+            sums = strip_weight_sums(x, dz, windows)
+            found[1] = sums[:-1].t().contiguous().view(tensors[1].shape).to(tensors[1].dtype)
+            if self.bias:
+                found[2] = sums[-1].to(tensors[2].dtype, copy=True)  # results may not share memory
+        triples = zip(found, wanted, tensors, strict=True)
+        return [made if want and made is not None else given.new_empty(0) for made, want, given in triples]
