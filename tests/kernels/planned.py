@@ -195,7 +195,7 @@ model net() {
     output a = x |> a: conv(20, [3, 5], stride=[2, 1], groups=20, bias=false) |> silu
     output b = x |> b: conv(20, 4, groups=20, dilation=[2, 1], pad=[1, 2])
     output c = (x |> c: down(2)) + (x |> avg_pool(2) |> c2: down(1))
-    param gain: [C] = normal(1)
+    param gain: [C=20] = normal(1)
     output d = gain * (x |> d: conv(20, [2, 9], groups=20, pad=[1, 4]) |> gelu)
     output e = x |> e: conv(20, 3, stride=3, groups=20, dilation=2, pad=2)
     output f = x |> f: conv(20, [1, 10], stride=[1, 2], groups=20, pad=[0, 5])
