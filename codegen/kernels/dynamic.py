@@ -168,7 +168,7 @@ def aggregate_kernel(
         f_w = COLUMNS(o_w, kn_w, TW, columns[4], columns[5])[0]
         p_o = p_w + y_h * s_w[3] + y_w * s_w[4]
         if SOFTMAX:
-            b_l = log_sum(p_o, m_o, TH * TW, WEIGHT, BH * BW, 16)[:, None]
+            b_l = log_sum(p_o, m_o, TH * TW, WEIGHT, BH * BW, 8)[:, None]
             if tl.program_id(1) == 0:
                 tl.store(p_l + y_h * QW + y_w, tl.reshape(b_l, [BH * BW]), m_o)
         p_o -= f_h * TW + f_w
@@ -189,14 +189,15 @@ def aggregate_kernel(
             u_h, u_w = r_h[None, :] - f_h[:, None], r_w[None, :] - f_w[:, None]
             p_u = p_o[:, None] + (r_h * TW + r_w)[None, :]
         m_u = joined(u_h, TH, u_w, TW) & m_o[:, None] & m_r[None, :]
-        b_w = tl.load(p_u, m_u, 0.0)  # [BH BW, SH SW]
+        # The exponential of what is no tap is nought as it is.
+        b_w = tl.load(p_u, m_u, float("-inf") if SOFTMAX and WEIGHT is None else 0.0)  # [BH BW, SH SW]
         if WEIGHT is not None:
             b_w = WEIGHT(b_w.to(tl.float32))
         if SOFTMAX:
             if BACK:
                 b_l = tl.load(p_l + x_h * QW + x_w, m_r, 0.0)[None, :]
             b_w = tl.exp2(b_w.to(tl.float32) * 1.4426950408889634 - b_l)
-        if SOFTMAX or WEIGHT is not None:
+        if WEIGHT is not None:
             b_w = tl.where(m_u, b_w, 0.0)
         acc = tl.dot(b_w.to(x.dtype.element_ty), b_x, acc, input_precision=PRECISION)
     p_y = y + i_a * s_y[0] + i_b * s_y[1] + i_c * s_y[2] + y_h * s_y[3] + y_w * s_y[4]
