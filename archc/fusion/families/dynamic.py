@@ -36,14 +36,15 @@ class Dynamic(Family):
     def find(self, view: View, place: int, core: Mixture | Scores) -> Found | Refused | None:
         step = view.step(place)
         inputs, scored = list(values(step.inputs)), isinstance(core, Scores)
-        if scored and any(isinstance(core_of(view.step(p)), Mixture) for p in behind(view, step)):
-            return None  # the beginning of an attention
-        if not scored and any(isinstance(core_of(view.step(p)), Scores) for p in before(view, inputs[0])):
-            return Refused((place,), "its weights are scores of queries and keys, which attention computes on the way")
+        # What is no attention of one kernel is two, but where queries share their keys: those are products of the library.
+        around = behind(view, step) if scored else before(view, inputs[0])
+        part = any(isinstance(core_of(view.step(p)), Mixture if scored else Scores) for p in around)
         taps = taps_of(core, inputs)
         why = unfit(taps, inputs)
+        if part and core.over.grouped:
+            why = "queries share their keys: batched matrix products, which are the library's"
         if why:
-            return Refused((place,), why)
+            return None if part and scored else Refused((place,), why)  # why it is no attention has been said
         if scored:
             return Found(taps, (place,), tuple(inputs), ("q", "k"))
         places, weights = prologue(view, inputs[0])
