@@ -283,7 +283,7 @@ def correlate_kernel(
 
 
 @cache
-def tile_for(rows: Taps, columns: Taps, sizes: tuple[tuple[int, ...], tuple[int, ...]], c: int) -> tuple[int, ...]:
+def tap_tiles(rows: Taps, columns: Taps, sizes: tuple[tuple[int, ...], tuple[int, ...]], c: int) -> tuple[int, ...]:
     """The tiles with the fewest instructions for a result: how many positions of a class an output tile has along rows and
     columns, the lanes BH, BW for them, and the source tile SH, SW.
 
@@ -403,7 +403,7 @@ class Tapped(FusedOp):
                 *given, c, WEIGHT=weight, SOFTMAX=softmax, BACK=back, TW=columns[3], T=t, BG=bg, BP=bp, BC=bc, num_warps=1
             )  # fmt: skip
             return
-        p_h, p_w, bh, bw, sh, sw = tile_for(*self.taps, (rows, columns), c)
+        p_h, p_w, bh, bw, sh, sw = tap_tiles(*self.taps, (rows, columns), c)
         tiles = tiles_of(rows, back, p_h) * tiles_of(columns, back, p_w)
         aggregate_kernel[(prod(y.shape[:3]) * tiles, triton.cdiv(c, bc))](
             *given, (p_h, p_w), c, ROWS=self.taps[0].where, COLUMNS=self.taps[1].where, WEIGHT=weight, SOFTMAX=softmax, BACK=back,
@@ -418,7 +418,7 @@ class Tapped(FusedOp):
         """Launches the scores; q, x and d are whole, `given` is the sums y, the weights and lse of a gradient."""
         rows, columns = self.sizes(queries, keys)
         c = x.shape[-1]
-        p_h, p_w, bh, bw, sh, sw = tile_for(*self.taps, (rows, columns), c)
+        p_h, p_w, bh, bw, sh, sw = tap_tiles(*self.taps, (rows, columns), c)
         bc = min(128 // q.element_size(), max(16, triton.next_power_of_2(c)))
         y, w, lse = given or (q, d, q)
         tiles = tiles_of(rows, False, p_h) * tiles_of(columns, False, p_w)

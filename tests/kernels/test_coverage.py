@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -57,6 +59,13 @@ def with_core(template: Template) -> list[Apply]:
             if core is not None and not isinstance(core, PARTS):
                 found.append(step)
     return found
+
+
+def test_files_of_kernels_share_no_name() -> None:
+    """A module may contain all of them."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((PAGE.parent.parent / "codegen" / "kernels").glob("*.py"))]
+    names = Counter(re.findall(r"^(?:def|class) (\w+)", "\n".join(texts), re.MULTILINE))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @cache
