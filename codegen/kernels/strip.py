@@ -76,13 +76,17 @@ def strip_kernel(
                 b_x = tl.load(p_j + u * C, m_x, 0.0).to(tl.float32)  # [BH BW, BC]
                 new = ()
                 for t in tl.static_range(T):
-                    d = u * UW + PW - t * EW * SW  # from the first tap of result t to the column
-                    if d % DW != 0 or d < 0 or d >= BJ * DW:
+                    # The column is so far behind the first tap of result t.
+                    if (
+                        (u * UW + PW - t * EW * SW) % DW != 0
+                        or u * UW + PW < t * EW * SW
+                        or u * UW + PW - t * EW * SW >= BJ * DW
+                    ):
                         new += (acc[t],)
                     elif w is None:
                         new += (acc[t] + b_x,)
                     else:
-                        new += (acc[t] + b_x * b_w[d // DW],)
+                        new += (acc[t] + b_x * b_w[(u * UW + PW - t * EW * SW) // DW],)
                 acc = new
     sums = ()
     for t in tl.static_range(T):
