@@ -57,10 +57,10 @@ def flops(spec: str | PathLike[str], *sizes: str, **how: Any) -> Cost:
         return driver.figures(program, driver.contract_of(program), sizes, **how)
 
 
-def compile(spec: str | PathLike[str]) -> str:
-    """The variant as the text of a Python module. Raises ArchError."""
+def compile(spec: str | PathLike[str], *, deploy: bool = False) -> str:
+    """The variant as the text of a Python module; for inference, folded, where `deploy`. Raises ArchError."""
     from archc import driver
 
     with _turn:
         found = driver.load_spec(str(spec))
-        return driver.compile_variant(found, driver.only(found)).text
+        return driver.compile_variant(found, driver.only(found), deploy=deploy).text

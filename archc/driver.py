@@ -37,6 +37,7 @@ __all__ = [
     "check",
     "compile_variant",
     "contract_of",
+    "deployed",
     "figures",
     "fused",
     "load_spec",
@@ -152,16 +153,21 @@ def fused(program: Program, contract: Contract) -> Program:
     return fuse(program, trained_at(cost))[0]
 
 
-def for_inference(checked: Checked) -> tuple[Checked, Deployed]:
-    """The same network as a deploy build."""
+def deployed(program: Program) -> Deployed:
+    """The program as a deploy build: for inference, with batch norms and factors of channels folded into weights."""
     from archc.deploy.fold import deploy
 
-    deployed = deploy(checked.program)
+    return deploy(program)
+
+
+def for_inference(checked: Checked) -> tuple[Checked, Deployed]:
+    """The same network as a deploy build."""
+    made = deployed(checked.program)
     try:
-        cost = figures(deployed.program, checked.contract)
+        cost = figures(made.program, checked.contract)
     except ArchError:
         cost = None
-    return replace(checked, program=deployed.program, cost=cost), deployed
+    return replace(checked, program=made.program, cost=cost), made
 
 
 def compile_variant(spec: Spec, name: str, kernels: bool = False, deploy: bool = False) -> Module:
@@ -172,10 +178,10 @@ def compile_variant(spec: Spec, name: str, kernels: bool = False, deploy: bool =
     from archc.fusion.plan import fuse
 
     chosen = variant(spec.library, name)
-    checked, deployed = check(_built(spec, chosen)), None
+    checked, made = check(_built(spec, chosen)), None
     depends = contract_parameters(spec.library, chosen, checked.program, checked.contract)
     if deploy:
-        checked, deployed = for_inference(checked)
+        checked, made = for_inference(checked)
     program, contract, cost = checked.program, checked.contract, checked.cost
     head = Figures(totals(holdings(program.root)).params)
     if cost is not None:
@@ -183,4 +189,4 @@ def compile_variant(spec: Spec, name: str, kernels: bool = False, deploy: bool =
     regions: tuple[Region, ...] = ()
     if kernels:
         program, regions = fuse(program, trained_at(cost))
-    return Module(checked, emit(program, contract, head, depends, deployed), spec.address(name), regions, deployed)
+    return Module(checked, emit(program, contract, head, depends, made), spec.address(name), regions, made)

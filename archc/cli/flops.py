@@ -10,6 +10,7 @@ import click
 from archc import driver
 from archc.cli.terminal import say, table
 from archc.diagnostics import did_you_mean, fail
+from archc.ir.program import Program
 
 # Said here as well, so that `--help` need not import what knows them; a test compares.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -56,6 +57,7 @@ DEVICES = ("a100-80gb-sxm", "h100-sxm", "l4", "rtx-4090", "laptop-cpu")
     help=f"How to count: {', '.join(CONVENTIONS)}.",
 )
 @click.option("--fused", is_flag=True, help="Count what fused kernels read, write and keep.")
+@click.option("--deploy", is_flag=True, help="Count the deploy build, with batch norms and factors folded.")
 @click.option("--training", is_flag=True, help="Count what only training has, too.")
 @click.option(
     "--format",
@@ -74,6 +76,7 @@ def flops_command(
     devices: Sequence[str],
     convention: str,
     fused: bool,
+    deploy: bool,
     training: bool,
     form: str,
 ) -> None:
@@ -88,9 +91,9 @@ def flops_command(
     found = driver.load_spec(spec)
     how = {"dtype": dtype, "convention": convention, "training": training}
     if len(found.variants) > 1 and form == "table" and not devices:
-        say("\n".join(_totals(found, sizes, batch, fused, how)))
+        say("\n".join(_totals(found, sizes, batch, fused, deploy, how)))
         return
-    program = driver.build(found, driver.only(found))
+    program = _program(found, driver.only(found), deploy)
     contract = driver.contract_of(program)
     if fused:
         program = driver.fused(program, contract)
@@ -102,8 +105,14 @@ def flops_command(
         say(text.rstrip("\n"))
 
 
+def _program(spec: driver.Spec, name: str, deploy: bool) -> Program:
+    """The variant, or its deploy build."""
+    program = driver.build(spec, name)
+    return driver.deployed(program).program if deploy else program
+
+
 def _totals(
-    spec: driver.Spec, sizes: Sequence[str], batch: int | None, fused: bool, how: dict[str, object]
+    spec: driver.Spec, sizes: Sequence[str], batch: int | None, fused: bool, deploy: bool, how: dict[str, object]
 ) -> list[str]:
     """A line for each variant of a file."""
     from archc.analysis.tables import scaled
@@ -121,7 +130,7 @@ def _totals(
         ]
     ]
     for name in spec.variants:
-        program = driver.build(spec, name)
+        program = _program(spec, name, deploy)
         contract = driver.contract_of(program)
         program = driver.fused(program, contract) if fused else program
         cost = driver.figures(program, contract, sizes, batch, **how)

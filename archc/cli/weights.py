@@ -22,10 +22,9 @@ def convert_weights_command(spec: str, checkpoint: str, output: str, deploy: boo
     program = driver.build(found, driver.only(found))
     _check_output(Path(output), program.name)
     try:
-        from archc.deploy.fold import deploy as folding
         from archc.weights.convert import convert
 
-        deployed = folding(program) if deploy else None
+        deployed = driver.deployed(program) if deploy else None
         plan = convert(program, Path(checkpoint), Path(output), deployed)
     except ModuleNotFoundError as error:
         raise needs(error) from None

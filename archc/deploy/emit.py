@@ -38,6 +38,10 @@ def fold_function(deployed: Deployed, model: str) -> list[str]:
     if list(shapes) == list(state_dict(deployed.program)) and not deployed.recipes:
         doc = f'    """The state dict of `{behind}` from that of `{before}`: nothing is folded."""'
         return [head, doc, "    return dict(trained)"]
+    keys_wanted = ['    with torch.device("meta"):', f"        wanted = {model}().state_dict()"]
+    if not deployed.recipes:
+        doc = f'    """The state dict of `{behind}` from that of `{before}`: some of its tensors."""'
+        return [head, doc, *keys_wanted, "    return {key: trained[key] for key in wanted}"]
     lines = [
         head,
         f'    """The state dict of `{behind}` from that of `{before}`, folded in float64."""',
@@ -53,8 +57,7 @@ def fold_function(deployed: Deployed, model: str) -> list[str]:
             lines += lay_out(8 if several else 4, row)
     return [
         *lines,
-        '    with torch.device("meta"):',
-        f"        wanted = {model}().state_dict()",
+        *keys_wanted,
         "    made = {key: folded[key] for key in wanted}",
         *lay_out(4, "return {k: t.to(dtype) if t.is_floating_point() else t for k, t in made.items()}"),
     ]

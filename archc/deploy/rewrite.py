@@ -13,7 +13,8 @@ from typing import Any
 from archc.deploy.decide import Decisions, Insert, biased, change, composed
 from archc.deploy.flat import Flat, Instance, Node
 from archc.deploy.roles import Weighted
-from archc.deploy.terms import ONE, ZERO, Term
+from archc.deploy.terms import ONE, ZERO, Term, number
+from archc.elaborate.frame import rewrite as rewrite_numbers
 from archc.fusion.view import read_in
 from archc.ir.graph import (
     OUTER,
@@ -34,7 +35,7 @@ from archc.ir.graph import (
     WeightEntry,
 )
 from archc.ir.program import Program
-from archc.ir.sym import const
+from archc.ir.sym import Extent, Sym, Var, const, walk
 from archc.ir.types import Axis, TensorType
 from archc.ops.arithmetic import OPERATORS
 from archc.ops.base import Init, Weight
@@ -194,8 +195,8 @@ def _parts(instance: Instance, found: Decisions) -> list[tuple[str, Term]]:
         (part, term)
         for one in _groups(instance, found)
         if one is not None
-        for part, term, idle in (("scale", one.scale, ONE), ("shift", one.shift, ZERO))
-        if term != idle
+        for part, term in (("scale", one.scale), ("shift", one.shift))
+        if number(term) is None
     ]
 
 
@@ -207,22 +208,26 @@ class _Body:
     instance: Instance
     template: Template = field(init=False)
     instead: dict[int, Value] = field(default_factory=dict)  # values of the old text that are others now
+    sized: set[int] = field(init=False)  # values whose sizes the text asks for: they keep their place in it
     named: list[tuple[str, str]] = field(default_factory=list)
     added: list[WeightEntry] = field(default_factory=list)
 
     def write(self) -> None:
         old = self.instance.template
-        self._name_parameters()
+        syms = list(_syms(old.body))
+        self.sized = {sym.value for sym in syms if isinstance(sym, Extent)}
+        self._name_parameters({sym.name for sym in syms if isinstance(sym, Var)})
         body = self._statements(old.body)
         outputs = tuple(self._value(value) for value in old.outputs)
-        body = _living(body, outputs)
+        body = _living(body, {value.uid for value in outputs} | self.sized)
         entries = (*self.added, *(self._entry(entry, self.instance.prefix) for entry in old.entries))
         if old.role not in ("entry", "model"):
             entries = _used(entries, referenced(old.body), referenced(body))
         self.template = replace(old, body=body, outputs=outputs, entries=entries, inits=())
 
-    def _name_parameters(self) -> None:
-        taken = {entry.name for entry in self.instance.template.entries}
+    def _name_parameters(self, taken: set[str]) -> None:
+        """Names for new parameters that are not those of entries or numbers."""
+        taken |= {entry.name for entry in self.instance.template.entries}
         taken |= {name for name, _ in self.instance.template.parameters}
         for part, _ in _parts(self.instance, self.writer.found):
             names = (part if n == 1 else f"{part}_{n}" for n in count(1))
@@ -268,23 +273,27 @@ class _Body:
             place = found.removed.get(node.number, 0)
             operand = operands[place]
             assert isinstance(operand, Value)
-            self.instead[statement.outputs[0].uid] = self._value(operand)
-            return []
+            return self._same(self._value(operand), statement.outputs[0])
         before: list[Statement] = []
         at = 0
-        for number, operand in enumerate(operands):
+        for place, operand in enumerate(operands):
             several = operand if isinstance(operand, tuple) else () if operand is None else (operand,)
             given: list[Value] = []
             for value in several:
                 one = found.inserts.get((node.number, at))
                 given.append(self._value(value) if one is None else self._insert(value, one, statement, placed, before))
                 at += 1
-            operands[number] = tuple(given) if isinstance(operand, tuple) else given[0] if given else None
+            operands[place] = tuple(given) if isinstance(operand, tuple) else given[0] if given else None
         op = statement.op
         if biased(node, found):
             assert isinstance(node.role, Weighted)
             op = node.role.biased
         return [*before, replace(statement, op=op, inputs=tuple(operands))]
+
+    def _same(self, value: Value, result: Value) -> list[Statement]:
+        """What is left where `result` is `value` now."""
+        self.instead[result.uid] = value
+        return [Relabel(value, result)] if result.uid in self.sized else []
 
     def _insert(
         self, value: Value, one: Insert, statement: Apply, placed: dict[Any, Value], before: list[Statement]
@@ -294,27 +303,44 @@ class _Body:
         if (current.uid, one) in placed:
             return placed[current.uid, one]
         start = current.uid
-        earlier = [g for g in _groups(self.instance, self.writer.found) if g is not None]
-        first = sum((g.scale != ONE) + (g.shift != ZERO) for g in earlier[: earlier.index(one)])
-        parts = (("*", one.scale != ONE), ("+", one.shift != ZERO))
-        for symbol in (symbol for symbol, wanted in parts if wanted):
-            name, part = self.named[first]
-            first += 1
-            axes = () if one.axis is None else (value.type.axes[one.axis],)
-            parameter = self._parameter(name, part, axes, statement)
-            held = Value(next(self.writer.uids), TensorType("float", axes), statement.span)
-            before.append(Apply(Parameter(const(name).value, held.type), (), (held,), statement.span, name))
+        names = iter(self._names_of(one))
+        for symbol, part, term, idle in (("*", "scale", one.scale, ONE), ("+", "shift", one.shift, ZERO)):
+            if term == idle:
+                continue
+            known = number(term)
+            sides: tuple[Value, ...] = (current,)
+            if known is None:
+                axes = () if one.axis is None else (value.type.axes[one.axis],)
+                sides = (current, self._held(next(names), part, axes, statement, before))
             result = Value(next(self.writer.uids), current.type, statement.span)
-            before.append(Apply(OPERATORS[symbol](), (current, held), (result,), statement.span))
-            if parameter not in self.added:
-                self.added.append(parameter)
+            op = OPERATORS[symbol](right=None if known is None else const(known))  # type: ignore[call-arg]
+            before.append(Apply(op, sides, (result,), statement.span))
             current = result
         placed[start, one] = current
         return current
 
-    def _parameter(self, name: str, part: str, axes: tuple[Axis, ...], statement: Apply) -> WeightEntry:
+    def _names_of(self, one: Insert) -> list[str]:
+        """The parameters that hold what is inserted."""
+        place = 0
+        for earlier in _groups(self.instance, self.writer.found):
+            assert earlier is not None
+            count = sum(number(term) is None for term in (earlier.scale, earlier.shift))
+            if earlier == one:
+                return [name for name, _ in self.named[place : place + count]]
+            place += count
+        raise AssertionError(one)
+
+    def _held(
+        self, name: str, part: str, axes: tuple[Axis, ...], statement: Apply, before: list[Statement]
+    ) -> Value:
+        """The new parameter `name`, as a value that is made `before` its reader."""
         start = Init("fill", (const(1 if part == "scale" else 0),))
-        return WeightEntry(name, Weight(name, axes, start, decay=False), statement.span)
+        entry = WeightEntry(name, Weight(name, axes, start, decay=False), statement.span)
+        if all(other.name != name for other in self.added):
+            self.added.append(entry)
+        held = Value(next(self.writer.uids), TensorType("float", axes), statement.span)
+        before.append(Apply(Parameter(name, held.type), (), (held,), statement.span, name))
+        return held
 
     def _call(self, call: Call) -> list[Statement]:
         inner = self.writer.body(self.instance.children[id(call)])
@@ -322,11 +348,12 @@ class _Body:
         template = inner.template
         places = {value.uid: place for place, value in enumerate(template.inputs)}
         if not template.entries and all(value.uid in places for value in template.outputs):  # nothing is left of it
+            kept: list[Statement] = []
             for made, result in zip(template.outputs, call.outputs, strict=True):
                 given = inputs[places[made.uid]]
                 assert isinstance(given, Value)
-                self.instead[result.uid] = given
-            return []
+                kept += self._same(given, result)
+            return kept
         return [replace(call, template=template, inputs=inputs)]
 
     def _turn(self, turn: Call) -> Call:
@@ -371,12 +398,10 @@ class _Body:
 # ---- what is not needed any more
 
 
-def _living(body: tuple[Statement, ...], outputs: tuple[Value, ...]) -> tuple[Statement, ...]:
+def _living(body: tuple[Statement, ...], wanted: set[int]) -> tuple[Statement, ...]:
     """Without operations whose results nobody reads, and names for tensors that are not there."""
     while True:
-        read = read_in(body)
-        read.update(value.uid for value in outputs)
-        kept = _prune(body, set(read))
+        kept = _prune(body, {*read_in(body), *wanted})
         if kept == body:
             return body
         body = kept
@@ -398,6 +423,38 @@ def _prune(body: tuple[Statement, ...], read: set[int]) -> tuple[Statement, ...]
             case _:
                 kept.append(statement)
     return tuple(kept)
+
+
+def _syms(body: tuple[Statement, ...]) -> Iterator[Sym]:
+    """Every expression that the compile-time numbers of statements are made of, with the definitions of names."""
+    found: list[Sym] = []
+
+    def look(sym: Sym) -> Sym:
+        for inner in walk(sym):
+            found.append(inner)
+            if isinstance(inner, Var) and inner.definition is not None:
+                look(inner.definition)
+        return sym
+
+    for statement in body:
+        match statement:
+            case Apply(op=op):
+                rewrite_numbers(op, look)
+            case Call(args=args):
+                rewrite_numbers(args, look)
+            case Repeat(iterable=iterable, turns=turns, phis=phis):
+                rewrite_numbers((iterable, *(turn.args for turn in turns)), look)
+                for phi in phis:
+                    look(phi.first)
+                    look(phi.next)
+                for turn in turns:  # it may be written within the component
+                    found += _syms(turn.template.body)
+            case Branch(condition=condition, then=then, otherwise=otherwise):
+                rewrite_numbers(condition, look)
+                found += _syms((*(then or ()), *(otherwise or ())))
+            case _:
+                pass
+    yield from found
 
 
 def referenced(body: tuple[Statement, ...], depth: int = 0) -> set[str]:

@@ -5,6 +5,7 @@ A term is a number, or a tensor with at most one axis. Terms are compared by wha
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -84,6 +85,7 @@ class Made(Term):
 
 
 ZERO, ONE = Number(0), Number(1)
+OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
 
 
 def placed(term: Term, own: str, sides: tuple[Term | None, ...]) -> Term:
@@ -116,20 +118,29 @@ def keys(term: Term) -> Iterator[str]:
             pass
 
 
+def number(term: Term) -> int | float | None:
+    """The number that a term is, None where it reads tensors."""
+    match term:
+        case Number(known):
+            return known
+        case Arithmetic(symbol, left, right):
+            a, b = number(left), number(right)
+            return None if a is None or b is None else OPERATORS[symbol](a, b)
+        case _:
+            return None
+
+
 def value(term: Term, tensors: Mapping[str, Any]) -> Any:
     """The tensor in float64 (or the number) that a term stands for."""
     import torch
 
     match term:
-        case Number(number):
-            return number
+        case Number(known):
+            return known
         case Key(key):
             return tensors[key].to(torch.float64)
         case Arithmetic(symbol, left, right):
-            a, b = value(left, tensors), value(right, tensors)
-            return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b, "**": lambda: a**b}[
-                symbol
-            ]()
+            return OPERATORS[symbol](value(left, tensors), value(right, tensors))
         case Made(op, sides, types):
             from archc.reference.named import Named, Run
 

@@ -143,7 +143,7 @@ class Binary(Op):
             case "*":
                 return Affine(place, axis, side)
             case _:
-                return Affine(place, axis, ONE / side) if first else None
+                return Affine(place, axis, ONE / side) if first and number != 0 else None
 
     # ---- kernels
 

@@ -76,11 +76,22 @@ BODIES = {
         "x = image |> conv(6, 3)\nif min(H, W) < 4 { x = relu(x) } else { x = -x }\nx = x |> norm: batch_norm",
         {"batch_norm": 1},
     ),
+    "one parameter for both arms of a branch": (
+        "n = image |> norm: std_part\nif min(H, W) < 4 { x = relu(n) } else { x = tanh(n) }", {"multiply": 2, "add": 2},
+    ),
+    "a factor without weights, on the way": ("x = relu(image + 0.5 * (image + (image |> conv(4, 1))))", {}),
+    "sizes of what is gone": (
+        "y = image |> conv(6, 3, pad=0) |> batch_norm\nx = relu(y) |> avg_pool(2) |> resize(H=y.H, W=y.W)", {},
+    ),
     "dropout between": ("x = image |> conv(6, 3) |> dropout(0.3) |> batch_norm |> relu", {}),
 }  # fmt: skip
 
 TEXT = """
 block part(x: [B, C, H, W]) {{ return x |> conv: conv(C, 3, bias=false) |> norm: batch_norm |> relu }}
+block std_part(x: [B, C, H, W]) {{
+    param gain: [C] = 1
+    return (x |> norm: batch_norm) * gain + gain
+}}
 model net() {{
     input image: [B, C=4, H, W]
     {body}
