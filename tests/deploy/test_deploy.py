@@ -64,6 +64,10 @@ BODIES = {
         "param g: [C=4] = 1\ny = relu(image)\nn = y |> norm: batch_norm\n"
         "x = y + g * (n + (n |> conv1: conv(8, 1) |> relu |> conv2: conv(4, 3)))", {"multiply": 1},
     ),
+    "a shortcut from which is taken what it feeds": (
+        "param g: [C=4] = 1\ny = relu(image)\nn = y |> norm: batch_norm\n"
+        "x = y + g * (n - (n |> conv1: conv(8, 1) |> relu |> conv2: conv(4, 3)))", {"multiply": 1},
+    ),
     "a parameter that is computed": ("param g: [C=6] = -1\nx = relu((image |> conv(6, 3)) * (abs(g) + 0.5))", {}),
     "the same weights, used alike": (
         "module f = part\nx = f(image) + f(relu(image))", {},
