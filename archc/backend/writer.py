@@ -338,24 +338,26 @@ class Writer:
 
     def _fused(self, statement: Fused) -> None:
         """A call of the operator that computes several operations at once."""
+        source = self.operand(statement.inputs[0])
+        statement = family(statement.family).laid_out(statement, source.order if source.where is None else ())
         order = family(statement.family).order
-        source = statement.inputs[0]
-        like = self.operand(source).merged(self).to(order(statement, source))
+
+        def operand(value: Value) -> Operand:
+            given, wanted = self.operand(value), order(statement, value)
+            # What lies in the form of a region may be asked for as it is.
+            return (given if QUERIES in wanted else given.merged(self)).to(wanted)
+
         if any(isinstance(tensor, Drawn) for tensor in statement.tensors):
-            like = bound(self, like, "x")
+            source = bound(self, operand(statement.inputs[0]), "x")
+            self.values[statement.inputs[0].uid] = source
         texts = []
         for tensor in statement.tensors:
             if isinstance(tensor, Owned):
                 texts.append(f"{self.owner.child_text(tensor.entry)}.{tensor.name}")
             elif isinstance(tensor, Drawn):
-                texts.append(tensor.step.op.drawn(self, like))
-            elif tensor is source:
-                texts.append(like.text)
+                texts.append(tensor.step.op.drawn(self, source))
             else:
-                operand, wanted = self.operand(tensor), order(statement, tensor)
-                # What lies in the form of a region may be asked for as it is.
-                operand = operand if QUERIES in wanted else operand.merged(self)
-                texts.append(operand.to(wanted).text)
+                texts.append(operand(tensor).text)
         texts += [self.number(number) for number in statement.numbers]
         call = f"{self.needs.kernels.of(statement)}({', '.join(texts)})"
         if len(statement.outputs) == 1:

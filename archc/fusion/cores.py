@@ -29,6 +29,22 @@ class Stencil:
 
 
 @dataclass(frozen=True)
+class Elementwise:
+    """An operation that computes each element from one of each operand."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm of the rows along `axis`, called `word`: by mean and deviation (`centred`), with a weight and a bias; or by the
+    root of the mean square, with a weight."""
+
+    word: str
+    axis: str
+    eps: float
+    centred: bool
+
+
+@dataclass(frozen=True)
 class Matmul:
     """A linear map of the axis `axis`, the same at all positions."""
 
@@ -115,4 +131,4 @@ class Taps:
     gaps: bool
 
 
-Core = Stencil | Matmul | Taps | Scores | Mixture | Softmax | Offsets | Contraction | Recurrence
+Core = Elementwise | Norm | Stencil | Matmul | Taps | Scores | Mixture | Softmax | Offsets | Contraction | Recurrence

@@ -45,9 +45,9 @@ class Epilogue:
     has one number of gets its gradient in sums: the function returns the terms, by channel and by row.
     """
 
-    def __init__(self, region: Fused, start: Value, channels: str) -> None:
+    def __init__(self, region: Fused, start: Value, channels: str, bias: bool) -> None:
         self.chain = tuple(step for step in region.steps if step.op.follows)
-        self.bias = any(isinstance(t, Owned) and t.name == "bias" for t in region.tensors)
+        self.bias = bias
         self.names: dict[int, str] = {}
         self.drawn: dict[int, str] = {}  # by the result of the operation
         self.operands: list[tuple[str, Value | Drawn, str]] = []  # name, tensor, axes

@@ -136,7 +136,8 @@ class Drawn:
 class Fused:
     """Operations that one fused operator computes: `steps`, in order, around the `core` that a family of kernels takes.
 
-    The operator takes `tensors`, which its functions call `arguments`, and then the `numbers`.
+    The operator takes `tensors`, which its functions call `arguments`, and then the `numbers`. `layout` is the order of axes
+    in which maps lie, where the family takes them as they are.
     """
 
     family: str
@@ -147,6 +148,7 @@ class Fused:
     numbers: tuple[Scalar, ...]
     outputs: tuple[Value, ...]
     span: Span
+    layout: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[Value, ...]:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from archc.backend.operand import Operand
+from archc.fusion.cores import Elementwise
 from archc.ir.sym import Const, Scalar, Sym, const
 from archc.ir.types import Axis, Dim, TensorType
 from archc.records import dataclass
@@ -250,7 +251,7 @@ class Op:
 
     def core(self, *xs: Any) -> Core | None:
         """What a kernel may be built around it; None for nothing."""
-        return None
+        return Elementwise() if self.follows else None
 
     @property
     def follows(self) -> bool:

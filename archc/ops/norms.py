@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.backend.operand import ATOM, Operand
 from archc.deploy.roles import Affine, Weighted
 from archc.deploy.terms import Number, Own
-from archc.ir.sym import Scalar, const
+from archc.fusion.cores import Norm as NormCore
+from archc.ir.sym import Const, Scalar, const
 from archc.ir.types import Axis, TensorType
 from archc.ops.base import Check, Code, Init, Note, Op, OpError, Reach, Weight, arg
 from archc.ops.checks import distinct, divides, fixed, floating, real
@@ -170,6 +171,7 @@ class LayerNorm(Norm):
     function: ClassVar[str] = "layer_norm"
     constructor: ClassVar[str] = "LayerNorm"
     default_eps: ClassVar[float | None] = 1e-5
+    centred: ClassVar[bool] = True
     attributes: ClassVar[dict[str, str]] = {"eps": "eps"}
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, C=4, H, W] -> layer_norm(x)",
@@ -202,6 +204,11 @@ class LayerNorm(Norm):
     def channels(self, xs: Sequence[TensorType], constant: Sequence[bool]) -> Weighted | None:
         biased = any(weight.name == "bias" for weight in self.weights(xs[0]))
         return Weighted(self.axis[0], "weight", "bias" if biased else None) if len(self.axis) == 1 else None
+
+    def core(self, x: TensorType) -> NormCore | None:
+        if len(self.axis) != 1 or not isinstance(self.eps.sym, Const):
+            return None
+        return NormCore(self.name, self.axis[0], float(self.eps.value), self.centred)
 
     def rows(self, x: TensorType) -> Size:
         """How many statistics of a kind there are."""
@@ -245,6 +252,7 @@ class RmsNorm(LayerNorm):
     cost_class: ClassVar[str] = "rms_norm"
     function: ClassVar[str] = "rms_norm"
     constructor: ClassVar[str] = "RMSNorm"
+    centred: ClassVar[bool] = False
     default_eps: ClassVar[float | None] = None  # torch takes the machine epsilon of the input's dtype
     examples: ClassVar[tuple[str, ...]] = (
         "x: [B, N, C=4] -> rms_norm(x)",

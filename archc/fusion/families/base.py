@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from archc.fusion.cores import Matmul, Stencil
 from archc.fusion.cost import Work, of_region
 from archc.fusion.epilogue import HEAD, Epilogue, axes_of
 from archc.fusion.view import Found, Refused, View
@@ -48,6 +49,10 @@ class Family:
         """The functions of the kernels that are the region's own: the text of each by its name, in the order in which
         the operator is made with them."""
         return {}
+
+    def laid_out(self, region: Fused, order: tuple[str, ...]) -> Fused:
+        """The region where its first tensor lies in `order`, for a family that takes maps as they lie."""
+        return region
 
     def settings(self, region: Fused) -> list[str]:
         """The keyword arguments with which the operator is made."""
@@ -102,9 +107,13 @@ class LinearFamily(Family):
             varying(steps),
         )
 
+    def started(self, region: Fused) -> Value:
+        """What the epilogue starts from: the result of the core."""
+        return next(step for step in region.steps if not step.op.follows).outputs[0]
+
     def order(self, region: Fused, value: Value) -> tuple[str, ...]:
-        whole = started(region).type
-        layout, channels = self.layout(region.core, whole), self.channels(region.core, whole)
+        whole = self.started(region).type
+        layout, channels = region.layout or self.layout(region.core, whole), self.channels(region.core, whole)
         if len(value.type.axes) == len(whole.axes):
             return layout
         # The channels of a smaller one are innermost.
@@ -112,8 +121,9 @@ class LinearFamily(Family):
         return rows + (channels,) * (channels in value.type)
 
     def epilogue(self, region: Fused) -> Epilogue:
-        start = started(region)
-        return Epilogue(region, start, self.channels(region.core, start.type))
+        start, core = self.started(region), region.core
+        assert isinstance(core, (Stencil, Matmul))
+        return Epilogue(region, start, self.channels(core, start.type), core.bias)
 
     def functions(self, name: str, region: Fused) -> dict[str, list[str]]:
         epilogue = self.epilogue(region)
@@ -138,11 +148,6 @@ class LinearFamily(Family):
     def write_core(self, core: Apply, writer: TwinWriter) -> None:
         """Writes the core in plain PyTorch."""
         writer.write((core,))
-
-
-def started(region: Fused) -> Value:
-    """The result of the core."""
-    return next(step for step in region.steps if not step.op.follows).outputs[0]
 
 
 def around(view: View, place: int, start: Value, channels: str) -> list[int]:
