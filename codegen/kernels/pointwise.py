@@ -46,15 +46,16 @@ def pointwise_kernel(
     tl.store(y + o_y, b_y.to(y.dtype.element_ty), m_y)
 
 
-def tile_for(n: int, dtype: torch.dtype) -> tuple[int, int, int, int, int]:
-    """Rows, channels and terms of a tile, warps and stages, for `n` channels.
+def tile_for(n: int, k: int, dtype: torch.dtype, gradient: bool) -> tuple[int, int, int, int, int]:
+    """Rows, channels and terms of a tile, warps and stages, for `n` channels of `k` terms.
 
-    Two warp groups share 128 rows; few channels take narrow tiles, so that none of the product is padding. In float32
-    a tile is a quarter of that in registers and in shared memory.
+    Two warp groups share 128 rows; few channels and few terms take narrow tiles, so that little of the product is
+    padding, and gradients, which hold what the epilogue has computed on the way. In float32 a tile is a quarter of that.
     """
+    bk = min(max(triton.next_power_of_2(k), 16), 64)
     if dtype == torch.float32:
-        return 64, 64, 32, 4, 2
-    return 128, 128 if n > 64 else 64 if n > 32 else 32, 64, 8, 3
+        return 64, 64, min(bk, 32), 4, 2
+    return 128, 128 if n > 64 and not gradient else 64 if n > 32 else 32, bk, 8, 3
 
 
 class Pointwise(Epilogued):
@@ -81,7 +82,7 @@ class Pointwise(Epilogued):
     ) -> None:  # fmt: skip
         (n, k), m = weight.shape, y.numel() // weight.shape[0]
         k = k if rooms is None or self.recomputes else 0
-        bm, bn, bk, warps, stages = tile_for(n, x.dtype)
+        bm, bn, bk, warps, stages = tile_for(n, weight.shape[1], x.dtype, rooms is not None)
         sums = (y, y) if rooms is None else (rooms.channel_sums, rooms.row_sums)
         pointwise_kernel[(triton.cdiv(m, bm), triton.cdiv(n, bn))](
             x, weight, y, tuple(given), tuple(numbers), *sums, m, n, k, m // x.shape[0],
@@ -103,7 +104,7 @@ class Pointwise(Epilogued):
         x, weight = self.rows(tensors[0]), tensors[1]
         w, dy, given = weight.flatten(1).to(x.dtype).contiguous(), self.rows(grads[0]), self.given(tensors)
         dz = x.new_empty(dy.shape)
-        (m, n), (bm, bn, *_) = dz.flatten(0, -2).shape, tile_for(w.shape[0], x.dtype)
+        (m, n), (bm, bn, *_) = dz.flatten(0, -2).shape, tile_for(*w.shape, x.dtype, gradient=True)
         rooms = self.rooms(given, dy, (triton.cdiv(m, bm), triton.cdiv(n, bn)), self.bias)
         self.launch(x, w, dz, [*given, dy, *rooms.maps], numbers, rooms)
         dw = (dz.flatten(0, -2).t() @ x.flatten(0, -2)).to(weight.dtype).view(weight.shape)

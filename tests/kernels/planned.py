@@ -286,6 +286,68 @@ small = net()
 """,
         [{"B": 1, "H": 4, "W": 6}, {"B": 2, "H": 2, "W": 4}],
     ),
+    # Operands of fewer axes, values that are read twice, and every kind of pointwise operation.
+    "epilogues": (
+        """
+from std.regularise import drop_path
+from std.activations import hardswish, leaky_relu
+block a(x: [B, C, H, W], rate: float) {
+    param gamma: [C] = 0.3
+    g = x |> mean(H, W)
+    h = x |> c: conv(C, 1)
+    y = (gamma * (h * sigmoid(h))) * g
+    return x + (y |> drop_path(rate))
+}
+block b(x: [B, C, H, W]) {
+    u = x |> l: linear(C + 3)
+    v = x |> m: linear(C + 3)
+    return (gelu(u, "tanh") * (1 - v)) |> d: conv(21, 1)
+}
+block c(x: [B, C, H, W]) {
+    p = x |> c1: conv(C, 1, bias=false)
+    q = hardswish(p)
+    return max(softplus(q), tanh(x)) + x ** 2
+}
+model net() {
+    input x: [B, C=21, H, W]
+    y = x |> a(0.5)
+    y = y |> b
+    output z = y |> c
+}
+small = net()
+""",
+        [{"B": 1, "H": 5, "W": 27}, {"B": 2, "H": 3, "W": 4}],
+    ),
+    "rows": (
+        """
+from std.regularise import drop_path
+block a(x: [B, C, H, W], rate: float) {
+    param gamma: [C] = 0.3
+    h = x |> c: avg_pool(3, stride=1, pad=1)
+    x += (gamma * h) |> drop_path(rate)
+    return x
+}
+block b(x: [B, C, H, W]) {
+    u = x |> max_pool(3, stride=1, pad=1)
+    o = u |> n1: layer_norm
+    l = x |> n2: rms_norm
+    gate = sigmoid(x |> avg_pool(3, stride=1, pad=1))
+    return o * gate + l * (1 - gate)
+}
+block c(x: [B, N, C]) {
+    param bias: [C] = 0.1
+    return silu(x |> n: rms_norm(eps=1e-5)) * (x + bias)
+}
+model net() {
+    input x: [B, C=21, H, W]
+    y = x |> a(0.5)
+    y = y |> b
+    output z = y |> rearrange("C H W -> N=(H W) C") |> c
+}
+small = net()
+""",
+        [{"B": 2, "H": 5, "W": 27}, {"B": 1, "H": 3, "W": 3}],
+    ),
     "windows": (
         """
 from std.attention import attend

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 GROUPS = (
     ("van", "ccnet"),
     ("conv_attention", "poolformer", "swin"),
-    ("convnext", "vig", "deit", "maxvit"),
+    ("convnext", "vig", "deit", "maxvit", "epilogues", "rows"),
     ("mamba_attention", "aggregation", "arguments", "blocks"),
     ("dynamic", "paths", "recurrences", "windows", "stencils"),
 )

@@ -160,9 +160,23 @@ def around(view: View, place: int, start: Value, channels: str) -> list[int]:
     for last in range(len(view.body) - 1, place, -1):
         if view.free(last) and admits(view.step(last)) and view.step(last).outputs[0].type.dtype == "float":
             places = view.cone(last, admits)
-            if place in places:
+            if place in places and (view.step(place).op.follows or learns([view.step(p) for p in places], start)):
                 return places
     return [place]
+
+
+def learns(steps: Sequence[Apply], start: Value) -> bool:
+    """Whether a gradient flows from the result of pointwise operations to `start`."""
+    reached = {start.uid}
+    for step in steps:
+        tensors = list(values(step.inputs))
+        if step.op.follows and any(v.uid in reached for v in tensors):
+            given = [*tensors, None] if step.op.draws else tensors
+            sides = step.op.sides(given)
+            slopes = step.op.slopes(*("x" for _ in sides), result="y")
+            if any(slope and isinstance(s, Value) and s.uid in reached for s, slope in zip(sides, slopes, strict=True)):
+                reached.add(step.outputs[0].uid)
+    return steps[-1].outputs[0].uid in reached
 
 
 def pointwise(step: Apply, whole: TensorType, channels: str) -> bool:

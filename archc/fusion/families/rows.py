@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from archc.fusion.cores import Elementwise, Norm
 from archc.fusion.epilogue import Epilogue
-from archc.fusion.families.base import LinearFamily, around, operands, varying
+from archc.fusion.families.base import LinearFamily, around, learns, operands, pointwise, varying
 from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
@@ -45,6 +45,8 @@ class Rows(LinearFamily):
                 return Refused((place,), "its weights are not in a module of their own")
             if (start.type[core.axis].size.constant or 0) > WIDEST:
                 return Refused((place,), f"more than {WIDEST} channels are more than a program holds")
+        if "B" not in start.type:
+            return None  # a parameter: small
         places = around(view, place, start, self.channels(core, start.type))
         steps = [view.step(p) for p in places]
         busy = sum(not s.op.is_view(*(v.type for v in values(s.inputs))) for s in steps)
@@ -58,7 +60,9 @@ class Rows(LinearFamily):
         tensors, _ = operands(steps, steps[-1].outputs[0])
         # The first of the largest maps is what the kernel starts from.
         source = next((t for t in tensors if isinstance(t, Value) and _large(t, start)), None)
-        if source is None:
+        if source is None or not learns(steps, source):
+            return None
+        if not all(pointwise(s, source.type, self.channels(core, source.type)) for s in steps):
             return None
         tensors, arguments = operands(steps, source)
         return Found(core, tuple(places), (source, *tensors), ("x", *arguments), numbers)
