@@ -16,7 +16,9 @@ from archc.ir.graph import (
     Apply,
     Branch,
     Call,
+    ChildEntry,
     Entry,
+    ListEntry,
     Operand,
     Relabel,
     Repeat,
@@ -38,6 +40,7 @@ class Instance:
     prefix: str
     around: Instance | None
     live: bool
+    owns: bool  # whether weights can be added to it: methods of the model, and what has no entry, own nothing
     nodes: dict[int, Node] = field(default_factory=dict)  # by identity of the statement
     children: dict[int, Instance] = field(default_factory=dict)
 
@@ -48,11 +51,6 @@ class Instance:
             assert instance.around is not None
             instance, entry = instance.around, entry.removeprefix(OUTER)
         return instance, entry
-
-    @property
-    def owns(self) -> bool:
-        """Whether weights can be added to it: the turn and the methods of a model have those of another."""
-        return self.template.role != "entry"
 
 
 @dataclass(eq=False)
@@ -90,7 +88,7 @@ def flatten(program: Program) -> Flat:
     walk = _Walk()
     for template in (program.root, *(entry.template for entry in program.entry_points)):
         known = {value.uid: walk.tensor(value.type) for value in template.inputs}
-        instance = walk.enter(template, "", None, True, known)
+        instance = walk.enter(template, "", None, True, template is program.root, known)
         walk.flat.roots.setdefault(id(template), instance)
         ends = [known[value.uid] for value in template.outputs]
         if template is program.root:
@@ -120,10 +118,10 @@ class _Walk:
         return made
 
     def enter(
-        self, template: Template, prefix: str, around: Instance | None, live: bool, known: dict[int, int]
+        self, template: Template, prefix: str, around: Instance | None, live: bool, owns: bool, known: dict[int, int]
     ) -> Instance:
         """Runs a call whose inputs are `known` tensors by uid, and adds all that it makes to them."""
-        instance = Instance(template, prefix, around, live)
+        instance = Instance(template, prefix, around, live, owns)
         self.flat.instances.append(instance)
         self.body(template.body, instance, live, known)
         return instance
@@ -156,7 +154,8 @@ class _Walk:
         given = zip(call.template.inputs, call.inputs, strict=True)
         inner = {taken.uid: known[value.uid] for taken, value in given if isinstance(value, Value)}
         prefix = f"{owner.prefix}{name}." if name else owner.prefix
-        instance.children[id(call)] = self.enter(call.template, prefix, instance, live, inner)
+        owns = call.entry is not None and any(_holds(entry, name, call.template) for entry in owner.template.entries)
+        instance.children[id(call)] = self.enter(call.template, prefix, instance, live, owns, inner)
         for made, result in zip(call.template.outputs, call.outputs, strict=True):
             known[result.uid] = inner[made.uid]
 
@@ -188,6 +187,20 @@ class _Walk:
             flat.terms[node.outputs[0]] = Key(node.key.removesuffix("."))
         elif kinds and len(sides) == len(kinds) and not node.key:
             flat.terms[node.outputs[0]] = Made(op, sides, kinds)
+
+
+def _holds(entry: Entry, name: str, template: Template) -> bool:
+    """Whether the weights of `template` are under `name` in what `entry` holds."""
+    match entry:
+        case ChildEntry():
+            return entry.name == name and entry.template is template
+        case ListEntry(items=items):
+            return any(
+                f"{entry.name}.{number}" == name and isinstance(item, ChildEntry) and item.template is template
+                for number, item in enumerate(items)
+            )
+        case _:
+            return False
 
 
 def _declares(entry: Entry, name: str) -> bool:

@@ -87,6 +87,10 @@ BODIES = {
     "sizes of what is gone": (
         "y = image |> conv(6, 3, pad=0) |> batch_norm\nx = relu(y) |> avg_pool(2) |> resize(H=y.H, W=y.W)", {},
     ),
+    # The turns of a loop without weights have no place for any.
+    "before the turns of a loop": (
+        "n = image |> norm: std_part\ny = n\nfor t in [n] { y = y + t }\nx = 2 * y", {"batch_norm": 1, "multiply": 1, "add": 1},
+    ),
     "dropout between": ("x = image |> conv(6, 3) |> dropout(0.3) |> batch_norm |> relu", {}),
 }  # fmt: skip
 
