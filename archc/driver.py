@@ -170,7 +170,7 @@ def for_inference(checked: Checked) -> tuple[Checked, Deployed]:
     return replace(checked, program=made.program, cost=cost), made
 
 
-def compile_variant(spec: Spec, name: str, kernels: bool = False, deploy: bool = False) -> Module:
+def compile_variant(spec: Spec, name: str, kernels: bool = True, deploy: bool = False) -> Module:
     """The module of a variant, as text, with fused kernels or without, for training or to be deployed. Raises ArchError;
     nothing is written."""
     from archc.backend.module import Figures, emit

@@ -32,7 +32,7 @@ from archc.output import guard, write_all
     is_flag=True,
     help="Write nothing; fail where a file is not what would be written.",
 )
-@click.option("--kernels/--no-kernels", default=False, help="With fused Triton kernels.")
+@click.option("--kernels/--no-kernels", default=True, show_default=True, help="With fused Triton kernels.")
 @click.option(
     "--deploy", is_flag=True, help="For inference: batch norms and factors of channels folded into weights."
 )
