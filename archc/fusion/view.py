@@ -100,9 +100,9 @@ class View:
             return None
         return tuple(Owned(step.entry, weight.name) for weight in entry.weights if weight.kind == "param")
 
-    def cone(self, place: int, admits: Callable[[Apply], bool]) -> list[int]:
+    def cone(self, place: int, admits: Callable[[Apply], bool], leaf: int) -> list[int]:
         """The places of the operation at `place` and of those that it alone needs: of each that `admits` takes, all that
-        it makes is read by the others, and by them only."""
+        it makes is read by the others, and by them only. What the one at `leaf` reads stays outside."""
         inside: dict[int, Apply] = {place: self.step(place)}
         read = Counter(v.uid for v in values(self.step(place).inputs))
         for before in range(place - 1, -1, -1):
@@ -110,7 +110,8 @@ class View:
                 step = self.step(before)
                 if all(0 < read[v.uid] == self.readers[v.uid] for v in step.outputs) and admits(step):
                     inside[before] = step
-                    read.update(v.uid for v in values(step.inputs))
+                    if before != leaf:
+                        read.update(v.uid for v in values(step.inputs))
         return sorted(inside)
 
     def chain(self, place: int, admits: Callable[[Apply, Value], bool]) -> list[int]:

@@ -157,9 +157,11 @@ def around(view: View, place: int, start: Value, channels: str) -> list[int]:
     def admits(step: Apply) -> bool:
         return step is view.step(place) or pointwise(step, start.type, channels)
 
+    # What a core reads is its own operand; a first pointwise operation is like those before it.
+    leaf = -1 if view.step(place).op.follows else place
     for last in range(len(view.body) - 1, place, -1):
         if view.free(last) and admits(view.step(last)) and view.step(last).outputs[0].type.dtype == "float":
-            places = view.cone(last, admits)
+            places = view.cone(last, admits, leaf)
             if place in places and (view.step(place).op.follows or learns([view.step(p) for p in places], start)):
                 return places
     return [place]
