@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.backend.layout import lay_out
 from archc.backend.operand import Operand
-from archc.backend.writer import ClassNames, Writer, count_uses
+from archc.backend.writer import ClassNames, Line, Writer, count_uses, without_unused
 from archc.fusion.families import family
 from archc.ir.graph import Apply, Drawn, Fused, Owned, Value
 from archc.ir.sym import Scalar, Sym, Var
@@ -22,6 +22,15 @@ from archc.resources import folder
 
 if TYPE_CHECKING:
     from archc.backend.needs import Needs
+
+
+# Kernels keep the layout in which they were written. Type checkers know neither their types nor whether triton is there.
+MARK = """\
+# Fused operators: each computes in one kernel, forward and backward, what its `..._torch` says in PyTorch, which runs where
+# there is no GPU, no triton, or with ARCHC_KERNELS=0 in the environment.
+# fmt: off
+# pyright: reportInvalidTypeForm=false, reportOptionalMemberAccess=false, reportMissingImports=false
+# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportCallIssue=false"""
 
 
 @cache
@@ -79,8 +88,10 @@ class Kernels:
         chosen = family(region.family)
         functions = chosen.functions(name, region)
         lines: list[str] = []
-        for text in functions.values():
-            lines += ["@jit", *text, "", ""]
+        for head, *body in functions.values():
+            # Gradients need not all values, nor values all that they could be made of.
+            kept = without_unused([Line(len(line) - len(line.lstrip()), line.strip()) for line in body])
+            lines += ["@jit", head, *(" " * line.indent + line.text for line in kept), "", ""]
         kinds = [*(f"{given}: Tensor" for given in region.arguments), *number_arguments(region)]
         head = f"def {name}_torch({', '.join(kinds)}) -> {'Tensor' if len(region.outputs) == 1 else 'tuple[Tensor, ...]'}:"
         doc = f'    """{", then ".join(step.op.name for step in region.steps)}"""'
@@ -95,12 +106,14 @@ class Kernels:
         order = family(region.family).order
         results = [writer.operand(v).merged(writer).to(order(region, v)).text for v in region.outputs]
         writer.emit(f"return {', '.join(results)}")
-        return [line.text for line in writer.lines]
+        return [line.text for line in without_unused(writer.lines)]
 
     def parts(self, namespace: str, without_imports: Any) -> list[str]:
         """The files of kernels that the operators need, and then the operators."""
         operators = [text.replace("{namespace}", namespace) for text in self.texts.values()]
-        return [*(without_imports(kernel_source(name)) for name in self.files), *operators]
+        if not operators:
+            return []
+        return [MARK, *(without_imports(kernel_source(name)) for name in self.files), *operators]
 
     @property
     def files(self) -> list[str]:
@@ -122,7 +135,8 @@ class Kernels:
     def imports(self) -> list[ast.Import | ast.ImportFrom]:
         """What those files import."""
         nodes = (node for name in self.files for node in _files()[name].body)
-        return [n for n in nodes if isinstance(n, ast.Import) or (isinstance(n, ast.ImportFrom) and n.level == 0)]
+        beside = (n for n in nodes if isinstance(n, ast.Import) or (isinstance(n, ast.ImportFrom) and n.level == 0))
+        return [n for n in beside if isinstance(n, ast.Import) or n.module != "__future__"]
 
 
 def number_names(region: Fused) -> list[str]:

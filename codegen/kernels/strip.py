@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,7 +24,7 @@ class Windows(NamedTuple):
     up: tuple[int, int] = (1, 1)
 
     @property
-    def mirrored(self) -> "Windows":
+    def mirrored(self) -> Windows:
         """Those of the gradient: its taps are in the opposite order."""
         rows = zip(self.kernel, self.dilation, self.before, strict=True)
         before = [(k - 1) * d - b for k, d, b in rows]
