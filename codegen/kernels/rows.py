@@ -124,9 +124,9 @@ def norm_tile(channels: int) -> tuple[int, int, int]:
 
 
 class Rows(Epilogued):
-    """Pointwise operations on x and on operands: rows [M, C] -> rows [M, C]."""
+    """Pointwise operations on x and on operands: rows [M, C] -> rows [M, C]. Autocast leaves these as they are."""
 
-    weights = 0
+    weights = cast = 0
 
     def __init__(self, name: str, torch_path: Callable[..., Tensor], epilogue: Any, gradient: Any, **options: Any) -> None:
         super().__init__(name, torch_path, epilogue, gradient, bias=False, **options)
@@ -173,8 +173,10 @@ class NormRows(Epilogued):
     """A norm of the channels, by mean and deviation (`centred`) or by the root of the mean square, with a weight [C] and,
     where it is centred, a bias [C]; its results go through an epilogue: [.., C] -> [.., C].
 
-    Kept are the statistics of each row.
+    Kept are the statistics of each row. Under autocast too, what is computed in float32 is stored as x is.
     """
+
+    cast = 0
 
     def __init__(
         self, name: str, torch_path: Callable[..., Tensor], epilogue: Any, gradient: Any, eps: float, centred: bool = True,

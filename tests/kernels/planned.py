@@ -323,7 +323,7 @@ small = net()
 from std.regularise import drop_path
 block a(x: [B, C, H, W], rate: float) {
     param gamma: [C] = 0.3
-    h = x |> c: avg_pool(3, stride=1, pad=1)
+    h = x |> c: max_pool(3, stride=1, pad=1)
     x += (gamma * h) |> drop_path(rate)
     return x
 }
@@ -331,7 +331,7 @@ block b(x: [B, C, H, W]) {
     u = x |> max_pool(3, stride=1, pad=1)
     o = u |> n1: layer_norm
     l = x |> n2: rms_norm
-    gate = sigmoid(x |> avg_pool(3, stride=1, pad=1))
+    gate = sigmoid(x |> max_pool(3, stride=1, pad=1))
     return o * gate + l * (1 - gate)
 }
 block c(x: [B, N, C]) {
