@@ -5,7 +5,19 @@ import torch
 from torch import Tensor
 
 from .epilogue import Epilogued, Rooms
-from .strip import Windows, nothing, strip, strip_programs, strip_tile, strip_weight_sums
+from .strip import StripTile, Windows, nothing, spread, strip, strip_tile, strip_weight_sums, too_far
+from .toeplitz import ToeplitzTile, toeplitz, toeplitz_tile, toeplitz_weight_sums
+
+MEMORY = 0.31  # clocks of a multiprocessor of an H100 for 4 bytes to or from its memory: a result in 16 bits and its input
+
+
+def toeplitz_pays(strip: StripTile, toeplitz: ToeplitzTile) -> bool:
+    """Whether products of matrices take less time than strips of multiply-adds: with large kernels, and on small maps.
+
+    Taps 7 x 7 that are 3 apart, 128 maps of 7 x 7: 0.3 clocks of a multiprocessor for a result, not 1.7; of 14 x 14: 0.6,
+    not 0.9; of 28 x 28: 0.8, not 0.9; of 56 x 56: 1.1, not 0.8. Taps 31 x 31 there: 5, not 14.
+    """
+    return MEMORY < strip.slots / 128 > toeplitz.clocks
 
 
 class Depthwise(Epilogued):
@@ -74,22 +86,35 @@ class Depthwise(Epilogued):
 
     # ---- kernels
 
-    def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        results = self.results(tensors, numbers)
-        self.launch(tensors, self.rows(results[0]), self.given(tensors), numbers)
-        return results
+    def tile(self, windows: Windows, x: Tensor, y: Tensor) -> StripTile | ToeplitzTile:
+        """The kernel and its tile, for the map x [N, H, W, C] and the results y."""
+        n, h, w, c = x.shape
+        oh, ow = y.shape[1:3]
+        strips = strip_tile(windows, (oh, ow), c, x.element_size())
+        if self.mean or x.dtype not in (torch.float16, torch.bfloat16):
+            return strips
+        products = toeplitz_tile(windows, (h, w), (oh, ow), n, c)
+        return products if products is not None and toeplitz_pays(strips, products) else strips
 
-    def launch(
-        self, tensors: Sequence[Tensor], y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float],
-        rooms: Rooms | None = None,
+    def sums(
+        self, x: Tensor, weight: Tensor | None, y: Tensor, windows: Windows, given: Sequence[Tensor | None] = (),
+        numbers: Sequence[float] = (), epilogue: Any = nothing, mirrored: bool = False, mean: int = 0,
+        rooms: Rooms | None = None, needed: bool = True,
     ) -> None:  # fmt: skip
-        """The sums, and of them the epilogue, or its gradient, into `y`."""
-        windows, _ = self.windows([t.shape for t in tensors], numbers)
-        strip(
-            self.planar(self.rows(tensors[0])), self.weight(tensors), self.planar(y), given, numbers,
-            self.epilogue if rooms is None else self.epilogue_gradient, windows, self.mean, rooms,
-            rooms is None or self.recomputes,
-        )  # fmt: skip
+        """The sums, where they are `needed`, and of them the epilogue."""
+        if too_far(windows):
+            x, windows = spread(x, windows)
+        tile = self.tile(windows, x, y)
+        if isinstance(tile, ToeplitzTile) and weight is not None:
+            toeplitz(x, weight, y, given, numbers, epilogue, windows, tile, mirrored, rooms, needed)
+        elif isinstance(tile, StripTile):
+            strip(x, weight, y, given, numbers, epilogue, windows, tile, mirrored, mean, rooms, needed)
+
+    def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+        results, (windows, _) = self.results(tensors, numbers), self.windows([t.shape for t in tensors], numbers)
+        x, y = (self.planar(self.rows(tensor)) for tensor in (tensors[0], results[0]))
+        self.sums(x, self.weight(tensors), y, windows, self.given(tensors), numbers, self.epilogue, mean=self.mean)
+        return results
 
     def backward(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
@@ -104,18 +129,21 @@ class Depthwise(Epilogued):
         else:
             # The sums are computed again and become their gradient; the gradients of operands are made on the way.
             dz, given = torch.empty_like(dy, dtype=x.dtype), self.given(tensors)
-            tile = strip_tile(windows, self.planar(dz).shape[1:3], dz.shape[-1], x.element_size())
-            rows, columns, channels = strip_programs(tile, *self.planar(dz).shape)
-            rooms = self.rooms(given, dy, (rows * columns, channels))
-            self.launch(tensors, dz, [*given, dy, *rooms.maps], numbers, rooms)
+            rooms = self.rooms(given, dy, self.tile(windows, x, self.planar(dz)).tiles(self.planar(dz)))
+            self.sums(
+                x, weight, self.planar(dz), windows, [*given, dy, *rooms.maps], numbers, self.epilogue_gradient,
+                mean=self.mean, rooms=rooms, needed=self.recomputes,
+            )  # fmt: skip
             found[len(tensors) - len(operands) :] = rooms.gradients(operands, self.of_rows)
         dz = self.planar(dz)
         if wanted[0]:
             dx = torch.empty_like(x)
-            strip(dz, None if weight is None else weight.flip(2, 3), dx, [], [], nothing, windows.mirrored)
+            self.sums(dz, weight, dx, windows.mirrored, mirrored=True)
             found[0] = self.of_rows(dx.view(self.rows(tensors[0]).shape))
         if weight is not None and any(wanted[1 : 2 + self.bias]):
-            sums = strip_weight_sums(x, dz, windows)
+            tile = self.tile(windows, x, dz)
+            products = isinstance(tile, ToeplitzTile)
+            sums = toeplitz_weight_sums(x, dz, windows, tile) if products else strip_weight_sums(x, dz, windows)
             found[1] = sums[:-1].t().contiguous().view(tensors[1].shape).to(tensors[1].dtype)
             if self.bias:
                 found[2] = sums[-1].to(tensors[2].dtype, copy=True)  # results may not share memory

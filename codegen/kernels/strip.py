@@ -208,6 +208,17 @@ class StripTile(NamedTuple):
         """How many lanes make so many columns."""
         return -(-columns // (self.EW * self.T)) * self.EW
 
+    def programs(self, y: Tensor) -> tuple[int, int, int]:
+        """Those that make y [N, H, W, C]."""
+        n, h, w, c = y.shape
+        rows = n * self.EH * triton.cdiv(h, self.EH * self.BH)
+        return rows, triton.cdiv(self.lanes(w), self.BW), triton.cdiv(c, self.BC)
+
+    def tiles(self, y: Tensor) -> tuple[int, int]:
+        """How many of results and of channels there are."""
+        rows, columns, channels = self.programs(y)
+        return rows * columns, channels
+
 
 def channel_block(c: int) -> int:
     """How many channels a program takes: those with the fewest idle ones, which still fill memory sectors."""
@@ -239,6 +250,11 @@ def strip_tile(
     return min(tiles, key=lambda tile: tile.slots)
 
 
+def too_far(windows: Windows) -> bool:
+    """Whether a strip cannot make what lies between, as a gradient of strides and wide kernels: `spread` does."""
+    return max(windows.up) > 1 and max(windows.kernel[1], windows.up[1]) > COLUMNS
+
+
 def spread(x: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
     """The map with the rows and columns between that `up` stands for, as zeros."""
     n, h, w, c = x.shape
@@ -247,27 +263,18 @@ def spread(x: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
     return wide, windows._replace(up=(1, 1))
 
 
-def strip_programs(tile: StripTile, n: int, h: int, w: int, c: int) -> tuple[int, int, int]:
-    """The launch for [n, h, w, c] results."""
-    rows = n * tile.EH * triton.cdiv(h, tile.EH * tile.BH)
-    return rows, triton.cdiv(tile.lanes(w), tile.BW), triton.cdiv(c, tile.BC)
-
-
 def strip(
     x: Tensor, weight: Tensor | None, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float], epilogue: Any,
-    windows: Windows, mean: int = 0, rooms: Rooms | None = None, sums: bool = True,
+    windows: Windows, tile: StripTile, mirrored: bool = False, mean: int = 0, rooms: Rooms | None = None,
+    sums: bool = True,
 ) -> None:  # fmt: skip
     """Launches `strip_kernel` on maps [N, H, W, C]; `weight` is [C, 1, KH, KW]."""
-    if max(windows.up) > 1 and max(windows.kernel[1], windows.up[1]) > COLUMNS:
-        x, windows = spread(x, windows)
     n, h, w, c = y.shape
     kh, kw = windows.kernel
-    tile = strip_tile(windows, (h, w), c, x.element_size())
-    grid = strip_programs(tile, n, h, w, c)
-    taps = None
+    grid, taps = tile.programs(y), None
     if weight is not None:
         taps = x.new_zeros((kh * kw, grid[2] * tile.BC), dtype=torch.float32)
-        taps[:, :c] = weight.flatten(1).t()
+        taps[:, :c] = (weight.flip(2, 3) if mirrored else weight).flatten(1).t()
     strip_kernel[grid](
         x, taps, y, tuple(given), tuple(numbers), *((y, y) if rooms is None else (rooms.channel_sums, rooms.row_sums)),
         n, x.shape[1], x.shape[2], h, w, c, EPILOGUE=epilogue, GRADIENT=rooms is not None, SUMS=sums, MEAN=mean,
