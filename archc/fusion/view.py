@@ -114,19 +114,6 @@ class View:
                         read.update(v.uid for v in values(step.inputs))
         return sorted(inside)
 
-    def chain(self, place: int, admits: Callable[[Apply, Value], bool]) -> list[int]:
-        """The places of the operations behind the one at `place`, each the only reader of the result before it, as long
-        as `admits(step, result before it)`."""
-        places: list[int] = []
-        last = self.step(place).outputs
-        while len(last) == 1:
-            after = self.reader(last[0])
-            if after is None or not admits(self.step(after), last[0]):
-                break
-            places.append(after)
-            last = self.step(after).outputs
-        return places
-
 
 def read_in(body: tuple[Statement, ...]) -> Counter[int]:
     """How often statements read each value."""
