@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from archc.backend.operand import Operand
 from archc.backend.writer import ClassNames, Line, Writer, count_uses, without_unused
 from archc.fusion.families import family
 from archc.ir.graph import Apply, Drawn, Fused, Owned, Value
-from archc.ir.sym import Scalar, Sym, Var
+from archc.ir.sym import Apply as SymApply
+from archc.ir.sym import Const, Scalar, Sym, Var
 from archc.ir.types import Dim
 from archc.resources import folder
 
@@ -93,9 +95,14 @@ class Kernels:
             kept = without_unused([Line(len(line) - len(line.lstrip()), line.strip()) for line in body])
             lines += ["@jit", head, *(" " * line.indent + line.text for line in kept), "", ""]
         kinds = [*(f"{given}: Tensor" for given in region.arguments), *number_arguments(region)]
-        head = f"def {name}_torch({', '.join(kinds)}) -> {'Tensor' if len(region.outputs) == 1 else 'tuple[Tensor, ...]'}:"
+        # Where there are no kernels, the function is the operator.
+        own = f"{name}_torch" if chosen.operator else name
+        head = f"def {own}({', '.join(kinds)}) -> {'Tensor' if len(region.outputs) == 1 else 'tuple[Tensor, ...]'}:"
         doc = f'    """{", then ".join(step.op.name for step in region.steps)}"""'
-        lines += [*lay_out(0, head), doc, *(text for line in twin for text in lay_out(4, line)), "", ""]
+        lines += [*lay_out(0, head), doc, *(text for line in twin for text in lay_out(4, line))]
+        if not chosen.operator:
+            return "\n".join(lines)
+        lines += ["", ""]
         made = ", ".join([f'"{{namespace}}::{name}"', f"{name}_torch", *functions, *chosen.settings(region)])
         return "\n".join([*lines, *lay_out(0, f"{name} = {chosen.operator_of(region)}({made})")])
 
@@ -180,13 +187,31 @@ class TwinWriter(Writer):
 
     def number(self, value: Scalar | Dim | Sym) -> str:
         sym = value.sym if isinstance(value, (Scalar, Dim)) else value
+        assert sym is not None, value
         if sym in self.numbers:
             return self.numbers[sym]
-        return super().number(value)
+        if isinstance(value, Scalar) and isinstance(value.value, tuple):
+            return super().number(value)
+        return super().number(self._given(sym))
+
+    def _given(self, sym: Sym) -> Sym:
+        """The expression with names in the place of the numbers that are given."""
+        if sym in self.numbers:
+            return Var(self.numbers[sym])
+        if isinstance(sym, Var) and sym.definition is not None:
+            return self._given(sym.definition)
+        return replace(sym, args=tuple(map(self._given, sym.args))) if isinstance(sym, SymApply) else sym
+
+    def extent(self, x: Operand, axis: str) -> str:
+        """The size of an axis; where builds may differ in it, as the tensor has it."""
+        if axis in x.type and not isinstance(x.type[axis].dim.sym, Const):
+            axes = (a.sized(Dim(a.size)) if a.name == axis else a for a in x.type.axes)
+            x = replace(x, type=x.type.with_axes(axes))
+        return super().extent(x, axis)
 
     def _variable(self, var: Var) -> str:
-        if var in self.numbers:
-            return self.numbers[var]
+        if var.name in self.numbers.values():
+            return var.name
         raise NotImplementedError(f"{var.name} varies from build to build: the region must be given it as a number")
 
 

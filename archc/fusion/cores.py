@@ -77,9 +77,12 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Offsets:
-    """A number for each query and tap of the region `over` that depends on where they lie to each other alone."""
+    """A number for each query and tap of the region `over` that depends on where they lie to each other alone: of a table
+    that has the offsets along the position axes `axes` last, 0 at `centre` (None: in the middle)."""
 
     over: Any
+    axes: tuple[str, ...] = ()
+    centre: Any = None
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,13 @@ class Binary(Op):
     def tile(self, *sides: str) -> str:
         return f"{sides[0]} { {'and': '&', 'or': '|'}.get(self.symbol, self.symbol)} {sides[1]}"
 
+    def sinks(self, at: int) -> bool:
+        other = (self.right, self.left)[at]
+        positive = other is not None and isinstance(other.value, (int, float)) and 0 < other.value < float("inf")
+        return self.symbol == "+" or (self.symbol == "-" and at == 0) or (self.symbol in "*/" and at == 0 and positive) or (
+            self.symbol == "*" and positive
+        )
+
     def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
         a, b = sides
         return tuple(slope.format(a=a, b=b, y=result) for slope in _SLOPES[self.symbol])

@@ -272,6 +272,10 @@ class Op:
         """The Triton expression of the result, in float32, from the names of its sides."""
         raise NotImplementedError
 
+    def sinks(self, at: int) -> bool:
+        """Whether the result is -inf wherever side number `at` is, as for taps that are none."""
+        return False
+
     def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
         """The derivative by each side as Triton expressions; `result` is the name of what `tile` gave. Empty for a side
         that gradients do not pass."""

@@ -131,6 +131,10 @@ class Where(Op):
     def tile(self, *sides: str) -> str:
         return f"tl.where({', '.join(sides)})"
 
+    def sinks(self, at: int) -> bool:
+        others = [side for place, side in ((1, self.a), (2, self.b)) if place != at]
+        return at > 0 and all(side is not None and side.value == float("-inf") for side in others)
+
     def slopes(self, *sides: str, result: str) -> tuple[str, ...]:
         return "", f"tl.where({sides[0]}, 1.0, 0.0)", f"tl.where({sides[0]}, 0.0, 1.0)"
 

@@ -103,7 +103,7 @@ class Relative(Over, Op):
         return Size.of(0)
 
     def core(self, table: TensorType, like: TensorType, *extra: TensorType) -> Offsets:
-        return Offsets(self.over)
+        return Offsets(self.over, self._measured(self._at(like, extra)), self.centre)
 
     def reach(self, axis: str, operand: int, xs: Sequence[Any], ys: Sequence[TensorType]) -> Reach | None:
         return Reach(axis)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
-from archc.ir.sym import Const, Scalar, plain, size_of
+from archc.ir.sym import Const, Scalar, const, plain, size_of
 from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach, per_axis
 from archc.records import dataclass
@@ -60,6 +60,55 @@ class Block:
     size: Scalar | None = None
     shift: Scalar | None = None
     seam: bool = False
+
+
+class NoCourse(Exception):
+    """A region is no sum of courses along the axes; the reason in words."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A region along one axis as arithmetic, which kernels evaluate.
+
+    Positions are counted on the map rolled by `roll`; of each `step` of them one belongs to a line of places m (with
+    `parts` = g, lines have g places). The queries of a line lie in blocks of `block`, or all in one (None). Those of block
+    j see the keys `base` j - `halo` + u of the line, 0 <= u < base + 2 halo (`base` is None where it is `block`). Beyond
+    its ends there is no key (`edge` "drop"), or a zero ("zero"), or all keys move until they are on it ("shift"). Nobody
+    sees across the `seam` of a rolled map. Offsets are measured from where a query lies among the keys, or where `coarse`
+    from the first key of its block, one for each query.
+    """
+
+    block: Scalar | None = None
+    base: Scalar | None = None
+    halo: Scalar | None = None
+    step: Scalar | None = None
+    parts: Scalar | None = None
+    roll: Scalar | None = None
+    edge: str = "drop"
+    seam: bool = False
+    coarse: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Whether a query sees its own place alone."""
+        return self.block is not None and self.block.value == 1 and self.base is None and self.halo is None
+
+    @property
+    def whole(self) -> bool:
+        """Whether a query sees all of the axis."""
+        return self == Course()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A region, or a summand of one: a course along each position axis, every combination of which is a tap, those of the last
+    axis the fastest. `own`: but for the query's own position, whose taps are none."""
+
+    courses: tuple[tuple[str, Course], ...]
+    own: bool = False
+
+
+STAYS = Course(block=const(1))
 
 
 @dataclass(frozen=True)
@@ -145,6 +194,22 @@ class Region:
     def blocks(self, names: Sequence[str]) -> tuple[Block, ...] | None:
         """Along each of the position axes `names`, the blocks that the taps of a query are; None where they are none."""
         return None
+
+    def pieces(self, at: Places) -> tuple[Piece, ...]:
+        """It as a sum of courses along the axes. Raises NoCourse."""
+        raise NoCourse(f"the keys of `{self.name}` are not known by arithmetic")
+
+    @property
+    def sizes(self) -> tuple[Scalar, ...]:
+        """The numbers that it was written with, those of its parts included."""
+        found: list[Scalar] = []
+        for held in (getattr(self, f.name) for f in fields(self)):
+            for item in held if isinstance(held, tuple) else (held,):
+                if isinstance(item, Region):
+                    found += item.sizes
+                elif isinstance(item, Scalar):
+                    found += item.value if isinstance(item.value, tuple) else (item,)
+        return tuple(found)
 
     # ---- meaning
 
@@ -270,6 +335,14 @@ class Form:
 
 
 # ---- small things that several regions say
+
+
+def unvaried(number: Scalar) -> Scalar:
+    """A number that is the same for all inputs, or raises NoCourse."""
+    if not isinstance(number.value, int) and size_of(number).constant is None:
+        raise NoCourse("how its keys lie depends on the size of the map")
+    return number
+
 
 
 def chosen(on: Any, names: Sequence[str], region: str) -> tuple[str, ...]:

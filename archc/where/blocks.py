@@ -13,7 +13,7 @@ from archc.ir.sym import Scalar
 from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Block, Form, Places, fixed, numbers, one_of, same_positions, steady
+from archc.where.base import Block, Course, Form, Places, fixed, numbers, one_of, same_positions, steady
 from archc.where.local import Local
 from archc.where.text import GROUPS, QUERIES, TAP, arrange, product_text, then, trailing, tuple_text
 
@@ -213,6 +213,9 @@ class Window(Blocks):
         sizes = steady(*self.cut(len(self.axes(at.names))))
         return tuple(Line("blocks", size, block=size) for size in sizes or ())
 
+    def course(self, place: int, count: int) -> Course:
+        return Course(block=self.cut(count)[place], edge=self.rule or "drop")
+
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         w = fixed(number_at(self.size, place))
         return w * (i // w) + u
@@ -254,6 +257,9 @@ class Grid(Blocks):
     def lines(self, at: Places) -> tuple[Line, ...]:
         sizes = steady(*self.cut(len(self.axes(at.names))))
         return tuple(Line("blocks", size, step=0) for size in sizes or ())
+
+    def course(self, place: int, count: int) -> Course:
+        return Course(parts=self.cut(count)[place])
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         s = sizes[1] // fixed(number_at(self.size, place))

@@ -11,7 +11,7 @@ from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Form, Places, Region
+from archc.where.base import Form, NoCourse, Piece, Places, Region
 from archc.where.emit import logical, query_sizes, taps_of_queries, there, weights_in_form, without
 from archc.where.lines import Self, Span
 from archc.where.picked import Restricted
@@ -49,6 +49,11 @@ class Union(Region):
     def taken(self, run: Run, x: Named, at: Places) -> Iterator[tuple[Named, Named]]:
         for part, here in self._parts(at):
             yield from part.taken(run, x, here)
+
+    def pieces(self, at: Places) -> tuple[Piece, ...]:
+        if self.tensors:
+            raise NoCourse("summands carry tensors")
+        return tuple(piece for part, here in self._parts(at) for piece in part.pieces(here))
 
     def axes(self, names: Sequence[str]) -> tuple[str, ...]:
         moved = {*self.left.axes(names), *self.right.axes(names)}
@@ -208,6 +213,12 @@ class Difference(Region):
             )
         for part in parts:
             part.check(check, at)
+
+    def pieces(self, at: Places) -> tuple[Piece, ...]:
+        others = [piece for region in self.others for piece in region.pieces(at)]
+        if not all(course.stays for piece in others for _, course in piece.courses):
+            raise NoCourse("taps are taken away that another region has than `self`")
+        return tuple(replace(piece, own=True) for piece in self.left.pieces(at))
 
     def gathered(self, at: Places) -> Size:
         return self.left.gathered(at)

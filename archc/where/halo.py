@@ -12,7 +12,7 @@ from archc.ir.types import Axis
 from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Form, Places, fixed, numbers, one_of, same_positions, steady
+from archc.where.base import Course, Form, Places, fixed, numbers, one_of, same_positions, steady
 from archc.where.blocks import Blocks, number_at
 from archc.where.emit import query_sizes
 from archc.where.text import GROUPS, TAP, bound, product_text, then, tuple_text
@@ -99,6 +99,12 @@ class Halo(Blocks):
             Scalar(fixed(b) + 2 * fixed(h), apply("+", b.sym, apply("*", Const(2), h.sym))) for b, h in pairs
         ]
         return product_text([code.number(size) for size in sizes])
+
+    def course(self, place: int, count: int) -> Course:
+        base, halo = per_axis(self.block, count)[place], per_axis(self.halo, count)[place]
+        edge = "drop" if self.rule is None else self.rule
+        coarse = self.query.value == "coarse" and self.cut(count)[place] != base
+        return Course(block=self.cut(count)[place], base=base, halo=halo, edge=edge, coarse=coarse)
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         b, h, s = (fixed(number_at(v, place)) for v in (self.block, self.halo, self.stride))

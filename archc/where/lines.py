@@ -12,7 +12,7 @@ from archc.fusion.cores import Line
 from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Block, Form, Places, chosen, same_positions
+from archc.where.base import STAYS, Block, Course, Form, Places, chosen, same_positions
 from archc.where.local import Local
 from archc.where.text import GROUPS, QUERIES, TAP, arrange, product_text, then, trailing, tuple_text
 
@@ -50,6 +50,9 @@ class Span(Local):
     def blocks(self, names: Sequence[str]) -> tuple[Block, ...]:
         moved = self.axes(names)
         return tuple(Block("whole" if name in moved else "alone") for name in names)
+
+    def course(self, place: int, count: int) -> Course:
+        return Course()
 
     def _ride(self, at: Places) -> tuple[str, ...]:
         moved = self.axes(at.names)
@@ -208,6 +211,9 @@ class Self(Local):
 
     def lines(self, at: Places) -> tuple[Line, ...]:
         return (Line("around", 1),) * len(at.q)
+
+    def course(self, place: int, count: int) -> Course:
+        return STAYS
 
     def tap(self, run: Run, place: int, sizes: tuple[int, int], i: int, u: int) -> int:
         return i

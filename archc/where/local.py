@@ -11,7 +11,7 @@ from archc.backend.operand import Operand
 from archc.ops.base import Code
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Form, Places, Region, chosen, one_of
+from archc.where.base import STAYS, Course, Form, NoCourse, Piece, Places, Region, chosen, one_of
 from archc.where.emit import spread
 
 if TYPE_CHECKING:
@@ -70,6 +70,17 @@ class Local(Region):
         for count in self.counts(at):
             total = total * count
         return total
+
+    def course(self, place: int, count: int) -> Course:
+        """The region along moved axis `place` of `count`. Raises NoCourse."""
+        raise NoCourse(f"the keys of `{self.name}` are not known by arithmetic")
+
+    def pieces(self, at: Places) -> tuple[Piece, ...]:
+        moved = self.axes(at.names)
+        if {axis.name for axis in at.k} != set(at.names):
+            raise NoCourse("its keys lie on axes of their own")
+        courses = {name: self.course(place, len(moved)) for place, name in enumerate(moved)}
+        return (Piece(tuple((name, courses.get(name, STAYS)) for name in at.names)),)
 
     # ---- meaning
 

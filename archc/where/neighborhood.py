@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.backend.operand import Operand
@@ -11,7 +12,7 @@ from archc.ir.sym import Const, Scalar, apply, const, size_of
 from archc.ops.base import Check, Code, OpError, Reach, arg, per_axis
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Places, fixed, numbers, one_of, same_positions, steady
+from archc.where.base import STAYS, Course, NoCourse, Places, fixed, numbers, one_of, same_positions, steady, unvaried
 from archc.where.single import Single
 from archc.where.text import TAP, bound, product_text, then, tuple_text
 
@@ -81,6 +82,13 @@ class Neighborhood(Single):
         if d is None or self.rule == "wrap" or down.constant is None:
             return None
         return Reach(axis, 1, -d * down.constant, d * down.constant, self.rule != "shift")
+
+    def course(self, place: int, count: int) -> Course:
+        size, dilation = per_axis(self.size, count)[place], unvaried(per_axis(self.dilation, count)[place])
+        if self.rule not in ("drop", "zero", "shift"):
+            raise NoCourse("keys beyond the edge are taken from the map a second time")
+        half = Scalar(fixed(size) // 2, apply("//", size.sym, Const(2)))
+        return replace(STAYS, halo=half, step=None if dilation == const(1) else dilation, edge=self.rule)
 
     # ---- meaning
 

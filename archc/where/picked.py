@@ -13,7 +13,7 @@ from archc.ops.checks import numbered_alike
 from archc.ops.emission import meet
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Places, Region
+from archc.where.base import NoCourse, Piece, Places, Region
 from archc.where.text import TAP, arrange, then, trailing
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ class Picked(Region):
                     "E0301",
                 )
             check.equal(axis.size, query.size, f"queries and index of `picked` must have the same {axis.name}")
+
+    def pieces(self, at: Places) -> tuple[Piece, ...]:
+        raise NoCourse("its keys are named by a tensor")
 
     def taps(self, at: Places) -> Size:
         return type_of(at.extra[0])[TAP].size
@@ -183,6 +186,10 @@ class Restricted(Region):
                     "E0301",
                 )
             check.equal(axis.size, query.size, f"queries and mask must have the same {axis.name}")
+
+    def pieces(self, at: Places) -> tuple[Piece, ...]:
+        """Those of the region: its mask is the kernel's to read."""
+        return self.region.pieces(self._inner(at))
 
     def taps(self, at: Places) -> Size:
         return self.region.taps(self._inner(at))

@@ -10,7 +10,7 @@ from archc.fusion.cores import Line
 from archc.ops.base import Check, Code, OpError, Reach
 from archc.records import dataclass
 from archc.sizes import Size
-from archc.where.base import Places, Region
+from archc.where.base import STAYS, NoCourse, Piece, Places, Region
 from archc.where.blocks import Grid, Window
 from archc.where.lines import Everywhere, Self
 from archc.where.neighborhood import Neighborhood
@@ -106,6 +106,12 @@ class Product(Single):
             if axis in here.names:
                 return part.reach(here, axis)
         return Reach(axis)
+
+    def pieces(self, at: Places) -> tuple[Piece, ...]:
+        found = {name: course for part, here in self._places(at) for name, course in part.pieces(here)[0].courses}
+        if self.axes(at.names) != tuple(name for name in at.names if name in found):
+            raise NoCourse("its taps do not run in the order of the axes")
+        return (Piece(tuple((name, found.get(name, STAYS)) for name in at.names)),)
 
     # ---- meaning
 

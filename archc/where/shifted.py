@@ -13,7 +13,7 @@ from archc.ops.base import Check, Code, OpError, Reach, arg
 from archc.records import dataclass
 from archc.sizes import Size
 from archc.where import emit
-from archc.where.base import Block, Form, Places, Region, numbers, one_of
+from archc.where.base import Block, Form, Piece, Places, Region, numbers, one_of, unvaried
 from archc.where.emit import query_sizes
 from archc.where.local import Local
 from archc.where.text import TAP, arrange, probe, then, trailing, tuple_text
@@ -59,6 +59,21 @@ class Shifted(Region):
         return tuple(
             Block(block.kind, block.size, shifts[name], seam) if name in shifts else block
             for name, block in zip(names, inner, strict=True)
+        )
+
+    def pieces(self, at: Places) -> tuple[Piece, ...]:
+        moved = self.axes(at.names)
+        shifts = dict(zip(moved, map(unvaried, self._shifts(len(moved))), strict=True))
+        seam = self.edge.value == "drop"
+        return tuple(
+            replace(
+                piece,
+                courses=tuple(
+                    (name, replace(course, roll=shifts[name], seam=seam) if name in shifts else course)
+                    for name, course in piece.courses
+                ),
+            )
+            for piece in self.region.pieces(at)
         )
 
     def _shifts(self, count: int) -> tuple[Scalar, ...]:

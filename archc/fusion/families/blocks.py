@@ -4,6 +4,7 @@ each block and head."""
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from archc.analysis.setting import Setting
@@ -15,11 +16,14 @@ from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
 from archc.ir.sym import Scalar
-from archc.where.base import Block, Form, Region
+from archc.where.base import Block, Form, Region, fixed
 from archc.where.text import QUERIES, TAP, extents
 
 if TYPE_CHECKING:
     from archc.backend.kernels import TwinWriter
+
+
+MOST = 128  # members of a block: what a tile holds
 
 
 class Blocks(Family):
@@ -38,6 +42,8 @@ class Blocks(Family):
             return Refused((place,), "kernels take [B, heads, positions, C] with one or two axes of positions")
         if all(block.kind == "whole" for block in blocks):
             return Refused((place,), "all positions see all: large products and a softmax, which are the library's")
+        if prod(_members(block) for block in blocks) > MOST:
+            return Refused((place,), "its blocks do not fit into one tile")
         places, numbers, bias, last = [place], list[Scalar](), None, scores.outputs[0]
         instead: dict[int, Apply] = {}
         while True:
@@ -114,6 +120,11 @@ class Blocks(Family):
                 form = Form(_over(region), names, extents(writer, writer.values[q.uid], names))
                 writer.values[value.uid] = Operand("bias", value.type, self.order(region, value), where=form)
         writer.write(region.steps)
+
+
+def _members(block: Block) -> int:
+    """How many positions of an axis a block has at least."""
+    return fixed(block.size) if block.size is not None else 1
 
 
 def _core(step: Apply) -> object:
