@@ -152,6 +152,14 @@ def attention_queries(first, end, queries, keys, LINE: tl.constexpr):
 
 
 @jit
+def attention_origin(m, LINE: tl.constexpr):
+    """Where the offsets of the queries m are measured from, among the keys of their line."""
+    if LINE.block == 0:
+        return m
+    return m // LINE.block * LINE.moves + m % LINE.block * LINE.stride
+
+
+@jit
 def attention_sees(m, k, line, keys, step, roll, LINE: tl.constexpr, EXACT: tl.constexpr):
     """Whether queries m see keys k of their line, the tap that they are, and the offset. EXACT: tiles are of one block."""
     u = k - attention_start(m, keys, LINE)
@@ -160,11 +168,7 @@ def attention_sees(m, k, line, keys, step, roll, LINE: tl.constexpr, EXACT: tl.c
         seen = seen & (u < attention_taps(keys, LINE))
     if LINE.seam:
         seen = seen & ((line + step * m < roll) == (line + step * k < roll))
-    if LINE.block == 0:
-        d = k - m
-    else:
-        d = k - (m // LINE.block * LINE.moves + m % LINE.block * LINE.stride)
-    return seen, u, d
+    return seen, u, k - attention_origin(m, LINE)
 
 
 @jit
@@ -255,8 +259,8 @@ def attention_kernel(
         b_k = tl.load(p_k[None, :] + o_d[:, None], m_load[None, :] & m_d[:, None], 0.0)  # [BD, BK]
         s = tl.dot(b_q, b_k, input_precision=PRECISION)  # [BQ, BK]
         seen, u, d_h, d_w = attention_pairs(
-            q_h[:, None], q_w[:, None], k_h[None, :], k_w[None, :], m_q[:, None] & m_k[None, :], (l_h, n_h, rows[2], rows[3]), (l_w, n_w, columns[2], columns[3]),
-            ROWS, COLUMNS, OWN, EXACT,
+            q_h[:, None], q_w[:, None], k_h[None, :], k_w[None, :], m_q[:, None] & m_k[None, :], (l_h, n_h, rows[2], rows[3]),
+            (l_w, n_w, columns[2], columns[3]), ROWS, COLUMNS, OWN, EXACT,
         )  # fmt: skip
         u += tap
         b = attention_operands(operands, strides, i_b, i_h, p_h[:, None], p_w[:, None], u, d_h, d_w, seen, TABLES)
@@ -403,8 +407,8 @@ def attention_dkv_kernel(
         b_lse, b_delta = tl.load(lse + o_lse, m_q, 0.0), tl.load(delta + o_lse, m_q, 0.0)
         s = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)  # [BK, BQ]
         seen, u, d_h, d_w = attention_pairs(
-            q_h[None, :], q_w[None, :], k_h[:, None], k_w[:, None], m_q[None, :] & m_k[:, None], (l_h, n_h, rows[2], rows[3]), (l_w, n_w, columns[2], columns[3]),
-            ROWS, COLUMNS, OWN, EXACT,
+            q_h[None, :], q_w[None, :], k_h[:, None], k_w[:, None], m_q[None, :] & m_k[:, None], (l_h, n_h, rows[2], rows[3]),
+            (l_w, n_w, columns[2], columns[3]), ROWS, COLUMNS, OWN, EXACT,
         )  # fmt: skip
         u += tap
         b = attention_operands(operands, strides, i_b, i_h, p_h[None, :], p_w[None, :], u, d_h, d_w, seen, TABLES)
@@ -453,8 +457,8 @@ def attention_operand_kernel(
         r_h = attention_position(k_h, l_h, rows[1], rows[2], rows[3])
         r_w = attention_position(k_w, l_w, columns[1], columns[2], columns[3])
         seen, u, d_h, d_w = attention_pairs(
-            q_h[:, None], q_w[:, None], k_h[None, :], k_w[None, :], m_q[:, None] & m_k[None, :], (l_h, n_h, rows[2], rows[3]), (l_w, n_w, columns[2], columns[3]),
-            ROWS, COLUMNS, OWN, EXACT,
+            q_h[:, None], q_w[:, None], k_h[None, :], k_w[None, :], m_q[:, None] & m_k[None, :], (l_h, n_h, rows[2], rows[3]),
+            (l_w, n_w, columns[2], columns[3]), ROWS, COLUMNS, OWN, EXACT,
         )  # fmt: skip
         u += tap
         total = tl.zeros([BQ, BK], tl.float32)
@@ -510,11 +514,7 @@ def attention_tap(p, d, axis, LINE: tl.constexpr):
     """The tap at offset d of the queries at positions p of an axis, and the keys of their lines."""
     p = (p + axis[3]) % axis[0]
     m, keys = p // axis[2], (axis[1] - p % axis[2] + axis[2] - 1) // axis[2]
-    if LINE.block == 0:
-        origin = m
-    else:
-        origin = m // LINE.block * LINE.moves + m % LINE.block * LINE.stride
-    return origin + d - attention_start(m, keys, LINE), keys
+    return attention_origin(m, LINE) + d - attention_start(m, keys, LINE), keys
 
 
 # ---- launches
@@ -679,7 +679,8 @@ class TiledAttention(FusedOp):
             COLUMNS=lines[1], OWN=own, EXACT=exact, D=d, E=e, BD=bd, BE=be, TH=tile[0], TW=tile[1],
             BQ=others if keys else mine, BK=mine if keys else others,
             PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-            num_warps=4 if max(bd, be) <= 64 or (lanes == 32 and not heavy) else 8, num_stages=2 if max(bd, be) <= 64 else 1, **constants,
+            num_warps=4 if max(bd, be) <= 64 or (lanes == 32 and not heavy) else 8, num_stages=2 if max(bd, be) <= 64 else 1,
+            **constants,
         )  # fmt: skip
 
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:

@@ -65,11 +65,9 @@ def test_a_bias_by_offsets_joins() -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("output y = attend(q, k, v, window(3), bias=other)", "`add` stands between"),
         ("s = correlate(q, k, window(3))\n output y = aggregate(softmax(s, tap), v, window(3))\n output z = s", "reader"),
         ("output y = aggregate(correlate(q, k, window(3)), v, window(3))", "between its scores and their softmax"),
         ("output y = aggregate(softmax(correlate(q, k, window(3)), tap), v, grid(3))", "no sum over the same region"),
-        ("output y = attend(q, k, v)", "all positions see all"),
     ],
 )
 def test_what_is_not_fused_has_a_reason(body: str, why: str) -> None:
