@@ -18,6 +18,7 @@ from archc.driver import Module
 from archc.ir.program import Program
 from archc.records import dataclass
 from archc.trials import Sizes, loaded, make, named_outputs, random_inputs
+from archc.weights.keys import state_dict
 
 # ONNX Runtime and OpenVINO compute in float32; sums are taken in another order than torch takes them.
 TOLERANCE = 1e-5
@@ -47,18 +48,24 @@ class Compared:
 
 @contextmanager
 def network(module: Module, weights: Mapping[str, Any] | None) -> Iterator[Any]:
-    """The module in float32 and evaluation, with `weights` or as it starts. Raises ArchError E0601."""
+    """The module in float32 and evaluation, with `weights` or as it starts. Raises ArchError E0601.
+
+    A deploy build takes the weights of the network as it was trained, which its file folds, or weights folded before.
+    """
     import torch
 
-    program = module.checked.program
+    program, deployed = module.checked.program, module.deployed
     with loaded(module.text) as file:
         torch.manual_seed(0)
         net = make(file, program, "float32")
         if weights is not None:
-            held = net.state_dict()
+            held = {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
+            folding = deployed is not None and weights.keys() != held.keys()
+            if deployed is not None and folding:
+                held = {key: weight.shape for key, weight in state_dict(deployed.trained).items()}
             missing = [key for key in held if key not in weights]
             found = [key for key in weights if key not in held]
-            found += [key for key in held if key in weights and held[key].shape != weights[key].shape]
+            found += [key for key in held if key in weights and held[key] != tuple(weights[key].shape)]
             if missing or found:
                 one = f"has no `{missing[0]}`" if missing else f"has `{found[0]}`, which is not that of the module"
                 raise fail(
@@ -66,7 +73,7 @@ def network(module: Module, weights: Mapping[str, Any] | None) -> Iterator[Any]:
                     f"the weights are not those of `{program.name}`: the file {one}",
                     helps=(f"archc convert-weights {module.address} ... makes such a file of a published checkpoint",),
                 )
-            net.load_state_dict(dict(weights))
+            net.load_state_dict(file.fold_weights(dict(weights)) if folding else dict(weights))
         yield net
 
 

@@ -5,7 +5,8 @@
 
 `--official` is `models/van.py` of Visual-Attention-Network/VAN-Classification; what it imports of timm is stood in for.
 Both modules hold the same weights. All variants of a line run in turn in one process, the order reversed every round;
-a ratio is the median over the rounds of official / ours, with quartiles. `--clock cpu` (with one thread) does not feel
+a ratio is the median over the rounds of official / ours, with quartiles; `deploy` is ours with its weights folded.
+`--clock cpu` (with one thread) does not feel
 what else the machine does; `--clock wall` is what a user waits for, on a machine that is left alone.
 Errors are norms of differences from the official module in float64, as shares of its norm.
 """
@@ -156,26 +157,30 @@ def networks(options: argparse.Namespace, clock: Callable[[], float]) -> list[di
         theirs = official(options.official, name)
         spec = driver.load_spec(name)
         module = driver.compile_variant(spec, driver.only(spec))
+        deployed = driver.compile_variant(spec, driver.only(spec), deploy=True)
         program, tensors = module.checked.program, theirs.state_dict()
         placed = plan(program.rules, {k: tuple(t.shape) for k, t in tensors.items()}, state_dict(program), program.span)
         weights = {**fill_weights(placed, tensors)}
         weights |= {key: torch.zeros((), dtype=torch.int64) for key in placed.missing}
-        with network(module, weights) as ours:
+        with network(module, weights) as ours, network(deployed, weights) as folded:
             for batch in options.batches:
                 x = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
                 with torch.no_grad():
                     wanted = theirs.double()(x.double())
                 theirs.float()
                 sizes = {"B": batch, "H": 224, "W": 224}
+                nets = {"official": theirs, "ours": ours, "deploy": folded}
                 files = {"official": _published(theirs, x), "ours": export_onnx(ours, program, sizes).content}
+                files["deploy"] = export_onnx(folded, deployed.checked.program, sizes).content
                 for dtype in options.dtypes:
-                    for way, (runs, outputs) in ways(theirs, ours, files, x, dtype, options.threads).items():
+                    for way, (runs, outputs) in ways(nets, files, x, dtype, options.threads).items():
                         found = measured(runs, options.rounds, clock, options.least)
                         error = {k: ((y.double() - wanted).norm() / wanted.norm()).item() for k, y in outputs.items()}
-                        row = {"spec": name, "batch": batch, "dtype": dtype, "way": way, "errors": error}
-                        rows.append({**row, **ratio(found["official"], found["ours"])})
-                        print(f"{name}  batch {batch}  {dtype:<8}  {way:<13}  {shown(rows[-1])}   {rows[-1]['ms']:8.1f} ms"
-                              f"   errors {error['official']:.1e} {error['ours']:.1e}", flush=True)  # fmt: skip
+                        row: dict[str, Any] = {"spec": name, "batch": batch, "dtype": dtype, "way": way, "errors": error}
+                        rows.append(row | {k: ratio(found["official"], found[k]) for k in ("ours", "deploy")})
+                        print(f"{name}  batch {batch}  {dtype:<8}  {way:<13}",
+                              *(f"{k} {shown(rows[-1][k])} {rows[-1][k]['ms']:8.1f} ms" for k in ("ours", "deploy")),
+                              "errors", *(f"{one:.1e}" for one in error.values()), sep="  ", flush=True)  # fmt: skip
     return rows
 
 
@@ -188,20 +193,19 @@ def _published(net: nn.Module, x: Tensor) -> bytes:
 Way = tuple[dict[str, Run], dict[str, Tensor]]
 
 
-def ways(theirs: nn.Module, ours: nn.Module, files: dict[str, bytes], x: Tensor, dtype: str, threads: int) -> dict[str, Way]:
-    """What runs each network, official and ours, and what it gives."""
+def ways(nets: dict[str, nn.Module], files: dict[str, bytes], x: Tensor, dtype: str, threads: int) -> dict[str, Way]:
+    """What runs each network, by its name, and what it gives."""
     import copy
 
     kind = getattr(torch, dtype)
     made: dict[str, Way] = {}
-    pairs = {"official": theirs, "ours": ours}
     given = x.to(kind)
     for way in ("eager", "torch.compile"):
-        nets: dict[str, Any] = {k: copy.deepcopy(net).to(kind) for k, net in pairs.items()}
+        kinds: dict[str, Any] = {k: copy.deepcopy(net).to(kind) for k, net in nets.items()}
         if way == "torch.compile":
             torch._dynamo.reset()
-            nets = {k: torch.compile(net, fullgraph=True) for k, net in nets.items()}
-        made[way] = _runs({k: (lambda net=net: net(given)) for k, net in nets.items()})
+            kinds = {k: torch.compile(net, fullgraph=True) for k, net in kinds.items()}
+        made[way] = _runs({k: (lambda net=net: net(given)) for k, net in kinds.items()})
     import numpy as np
     import openvino
 

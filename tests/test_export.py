@@ -88,6 +88,27 @@ def test_weights_of_another_network_are_refused() -> None:
         assert caught.value.diagnostics[0].code == "E0601"
 
 
+def test_a_deploy_build_folds_the_weights_as_trained() -> None:
+    with network(from_text(NET), None) as net:
+        for value in net.batch.state_dict().values():
+            if value.is_floating_point():
+                torch.nn.init.uniform_(value, 0.5, 2)
+        trained = {key: value.clone() for key, value in net.state_dict().items()}
+        deployed = from_text(NET, deploy=True)
+        program = deployed.checked.program
+        with network(deployed, trained) as plain:
+            assert "batch.weight" not in plain.state_dict()
+            folded = plain.state_dict()
+        with network(deployed, folded) as plain, torch.no_grad():
+            content = export_onnx(plain, program, {"B": 1, "H": 32, "W": 48}, ("B",)).content
+            # The file beside the network as it was trained.
+            assert compare(content, net, program, {"B": 2, "H": 32, "W": 48}).worst <= TOLERANCE
+    for wrong in ({**trained, "head.bias": torch.zeros(6)}, {**folded, "batch.weight": torch.zeros(8)}):
+        with pytest.raises(ArchError) as caught, network(deployed, wrong):
+            pass
+        assert caught.value.diagnostics[0].code == "E0601"
+
+
 def test_what_torch_cannot_export_is_told_with_its_reason(small: tuple[Any, Any, bytes]) -> None:
     class Odd(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:

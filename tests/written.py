@@ -63,11 +63,11 @@ def every(paths: list[Path]) -> list[tuple[Path, str]]:
     return [(path, name) for path in paths for name in variants(path)]
 
 
-def from_text(text: str, name: str | None = None) -> Module:
+def from_text(text: str, name: str | None = None, deploy: bool = False) -> Module:
     """The one variant of a spec that is written in the test."""
     library = load(Source("test.arch", text))
     spec = driver.Spec(library, tuple(variant_names(library)))
-    return driver.compile_variant(spec, name or driver.only(spec))
+    return driver.compile_variant(spec, name or driver.only(spec), deploy=deploy)
 
 
 def variation(name: str, **arguments: Any) -> Program:

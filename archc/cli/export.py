@@ -19,7 +19,8 @@ from archc.sizing import choose, parse_sizes
 @click.argument("spec")
 @click.option("--onnx", is_flag=True, help="As ONNX, for ONNX Runtime, OpenVINO and others.")
 @click.option("-o", "--output", default="", metavar="FILE.onnx", help="Where to write (NAME.onnx, here).")
-@click.option("--weights", default="", metavar="FILE", help="The weights, under the names of the module.")
+@click.option("--weights", default="", metavar="FILE", help="The trained weights, under the names of the module.")
+@click.option("--deploy", is_flag=True, help="The deploy build: --weights, as trained, are folded on the way.")
 @click.option("--size", "sizes", multiple=True, metavar="NAME=N", help="Input sizes, as image=256 or image=192x256.")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), metavar="N", help="Inputs at once (1).")
 @click.option(
@@ -30,13 +31,20 @@ from archc.sizing import choose, parse_sizes
     help="What stays open until the file is run.",
 )
 def export_command(
-    spec: str, onnx: bool, output: str, weights: str, sizes: Sequence[str], batch: int | None, open_: Sequence[str]
+    spec: str,
+    onnx: bool,
+    output: str,
+    weights: str,
+    deploy: bool,
+    sizes: Sequence[str],
+    batch: int | None,
+    open_: Sequence[str],
 ) -> int:
     """Write a variant of SPEC, with its weights, as a file for other runtimes."""
     if not onnx:
         raise fail("E0901", "no format was named", helps=("write --onnx, which is the one there is",))
     found = driver.load_spec(spec)
-    module = driver.compile_variant(found, driver.only(found))
+    module = driver.compile_variant(found, driver.only(found), deploy=deploy)
     complain(module.checked.warnings)
     program, contract = module.checked.program, module.checked.contract
     chosen = choose(program, contract, parse_sizes(program, sizes, batch))
