@@ -158,6 +158,7 @@ def operands(module: Any, net: Any, inputs: dict[str, Any]) -> list[tuple[Any, l
     found: dict[tuple[Any, ...], tuple[Any, list[Any]]] = {}
 
     def note(operator: Any, *given: Any) -> Any:
+        given = tuple(module.unpacked(given))
         shapes = tuple(item.shape for item in given if isinstance(item, torch.Tensor))
         copies = [item.detach().clone() if isinstance(item, torch.Tensor) else item for item in given]
         found.setdefault((operator.name, shapes), (operator, copies))

@@ -351,9 +351,18 @@ class Writer:
             source = bound(self, operand(statement.inputs[0]), "x")
             self.values[statement.inputs[0].uid] = source
         texts = []
+        weights = {tensor.entry: [] for tensor in statement.tensors if isinstance(tensor, Owned)}
         for tensor in statement.tensors:
             if isinstance(tensor, Owned):
-                texts.append(f"{self.owner.child_text(tensor.entry)}.{tensor.name}")
+                weights[tensor.entry].append(tensor.name)
+        for tensor in statement.tensors:
+            if isinstance(tensor, Owned):
+                # A module stands for its weight and its bias.
+                child, names = self.owner.child_text(tensor.entry), weights[tensor.entry]
+                if names not in (["weight"], ["weight", "bias"]):
+                    texts.append(f"{child}.{tensor.name}")
+                elif tensor.name == "weight":
+                    texts.append(child)
             elif isinstance(tensor, Drawn):
                 texts.append(tensor.step.op.drawn(self, source))
             else:

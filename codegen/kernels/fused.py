@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
@@ -41,12 +41,25 @@ def promoted(*tensors: Tensor) -> torch.dtype:
     return dtype
 
 
+def unpacked(given: Sequence[Any]) -> list[Any]:
+    """What an operator is called with, the weights of modules in their places."""
+    items: list[Any] = []
+    for item in given:
+        if isinstance(item, nn.Module):
+            bias = getattr(item, "bias", None)
+            items += [item.weight] if bias is None else [item.weight, bias]
+        else:
+            items.append(item)
+    return items
+
+
 class FusedOp:
     """An operator that kernels compute, forward and backward, beside the same in plain PyTorch (`torch_path`).
 
-    It takes tensors, then numbers. Subclasses have `forward`, which gives the results and then what the backward pass
-    needs besides; `backward`, the gradients of the tensors, in the memory order of `room`; `results`, room for what
-    `forward` gives; and `flops`. Under autocast the first `cast` tensors are cast, as the library's products cast theirs.
+    It takes tensors, or modules that own a weight and maybe a bias, then numbers. Subclasses have `forward`, which gives the
+    results and then what the backward pass needs besides; `backward`, the gradients of the tensors, in the memory order of
+    `room`; `results`, room for what `forward` gives; and `flops`. Under autocast the first `cast` tensors are cast, as the
+    library's products cast theirs.
     """
 
     outputs = 1  # how many of what `forward` gives are results
@@ -73,6 +86,7 @@ class FusedOp:
         )
 
     def __call__(self, *given: Any) -> Any:
+        given = tuple(unpacked(given))
         tensors = [item for item in given if isinstance(item, Tensor)]
         device = tensors[0].device.type
         numbers = [float(number) for number in given[len(tensors) :]]

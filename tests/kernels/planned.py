@@ -433,6 +433,7 @@ def calls(module: Any, run: Callable[[], object]) -> list[Called]:
     found: dict[tuple[Any, ...], Called] = {}
 
     def call(operator: Any, *given: Any) -> Any:
+        given = tuple(module.unpacked(given))
         tensors = [item.detach() for item in given if isinstance(item, Tensor)]
         numbers = list(given[len(tensors) :])
         found.setdefault((operator.name, *(t.shape for t in tensors)), (operator, tensors, numbers))

@@ -22,7 +22,14 @@ class Depthwise(LinearFamily):
         return "a mean alone is the library's" if core.mean and not followers else ""
 
     def word(self, core: Stencil) -> str:
-        return "mean" if core.mean else "depthwise"
+        """`depthwise7_dilated3`, as far as it is the same along all axes and in every build."""
+        if core.mean:
+            return "mean"
+        kernels = {str(slide.kernel.value) for slide in core.slides}
+        dilations = {str(slide.dilation.value) for slide in core.slides}
+        kernel = "".join(kernels) if len(kernels) == 1 else ""
+        dilation = "".join(dilations) if len(dilations) == 1 else ""
+        return f"depthwise{kernel if kernel.isdigit() else ''}" + f"_dilated{dilation}" * (dilation.isdigit() and dilation != "1")
 
     def channels(self, core: Stencil, whole: TensorType) -> str:
         axes = [slide.axis for slide in core.slides]
