@@ -18,7 +18,8 @@ def dilated_depthwise(
     """F.conv2d(x, weight, bias, 1, padding, dilation, channels), with two detours on CPUs.
 
     oneDNN is slow at gradients of a dilated convolution, and at any that has to pad more
-    than 6 columns. What is exported is for inference.
+    than 6 columns; in bfloat16 and channels_last some of its gradients of dilated ones are
+    garbage (torch 2.13). What is exported is for inference.
     """
     (height, width), groups = pair(padding), weight.shape[0]
     if x.device.type == "cpu" and x.ndim == 4 and not torch.onnx.is_in_onnx_export():

@@ -60,6 +60,19 @@ def test_the_same_as_the_plain_convolution(module: Any, case: tuple, layout: tor
         torch.testing.assert_close(module.dilated_depthwise(*tensors, padding, dilation), plain)
 
 
+def test_gradients_in_bfloat16_are_no_garbage(module: Any) -> None:
+    """Those of the plain convolution are at these sizes: torch 2.13 gives 1e17 and NaN for the weight."""
+    torch.manual_seed(1)
+    x = torch.randn(2, 32, 56, 56).contiguous(memory_format=torch.channels_last)
+    tensors = [t.bfloat16().requires_grad_() for t in (x, torch.randn(32, 1, 7, 7), torch.randn(32))]
+    exact = [t.detach().double().requires_grad_() for t in tensors]
+    given = torch.randn_like(tensors[0])
+    found = torch.autograd.grad(module.dilated_depthwise(*tensors, 9, 3), tensors, given)
+    wanted = torch.autograd.grad(module.dilated_depthwise(*exact, 9, 3), exact, given.double())
+    for mine, right in zip(found, wanted, strict=True):
+        assert (mine.double() - right).norm() < 1e-2 * right.norm()
+
+
 def _convolutions(function: Any, *tensors: torch.Tensor) -> list[tuple]:
     """Padding and dilation of every convolution that runs."""
     from torch.utils._python_dispatch import TorchDispatchMode
