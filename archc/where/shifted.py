@@ -187,13 +187,14 @@ class Shifted(Region):
             tuple_text([shifts.get(name, "0") for name in at.names]),
             f"{k.atom}.device",
         )
-        side = code.let(f"{code.helper('seam_sides')}({', '.join(parts)})", "side")
+        # Sides count from 1 where some taps are zeros without a key: those are on no side, and are there.
+        zeros = self.region.rule == "zero"
+        side = code.let(f"{code.helper('seam_sides')}({', '.join(parts)})" + " + 1" * zeros, "side")
         queries, keys = self.queries(code, probe(side, at.q), at), self.keys(code, probe(side, at.k), at)
-        text = (
-            f"{queries.atom} == {keys.atom}.transpose(-2, -1)"
-            if self.grouped
-            else f"{queries.atom} == {keys.atom}[..., 0]"
-        )
+        theirs = f"{keys.atom}.transpose(-2, -1)" if self.grouped else f"{keys.atom}[..., 0]"
+        if zeros:
+            theirs = code.let(theirs, "theirs")
+        text = f"({queries.atom} == {theirs}) | ({theirs} == 0)" if zeros else f"{queries.atom} == {theirs}"
         if inside is not None:
             text = f"({text}) & {inside.atom}" + (".unsqueeze(-2)" if self.grouped else "")
         order = (*(name for name in queries.order if name != "C"), TAP)

@@ -161,14 +161,18 @@ def attention_origin(m, LINE: tl.constexpr):
 
 @jit
 def attention_sees(m, k, line, keys, step, roll, LINE: tl.constexpr, EXACT: tl.constexpr):
-    """Whether queries m see keys k of their line, the tap that they are, and the offset. EXACT: tiles are of one block."""
+    """Whether queries m see keys k of their line, on the same side of the seam, as which tap, and the offset.
+
+    EXACT: the tile lies in one block, so that none of its keys is too far.
+    """
     u = k - attention_start(m, keys, LINE)
     seen = u >= 0
     if not EXACT:
         seen = seen & (u < attention_taps(keys, LINE))
+    same = u == u
     if LINE.seam:
-        seen = seen & ((line + step * m < roll) == (line + step * k < roll))
-    return seen, u, k - attention_origin(m, LINE)
+        same = (line + step * m < roll) == (line + step * k < roll)
+    return seen, same, u, k - attention_origin(m, LINE)
 
 
 @jit
@@ -178,9 +182,13 @@ def attention_pairs(
 ):  # fmt: skip
     """Which queries see which keys, of those that are `there`, as which tap, and the offsets. `row` and `column`: the line
     of an axis, its keys, its step, and how far the map is rolled."""
-    seen_h, u_h, d_h = attention_sees(q_h, k_h, row[0], row[1], row[2], row[3], ROWS, EXACT[0])
-    seen_w, u_w, d_w = attention_sees(q_w, k_w, column[0], column[1], column[2], column[3], COLUMNS, EXACT[1])
-    seen = seen_h & seen_w & there
+    seen_h, same_h, u_h, d_h = attention_sees(q_h, k_h, row[0], row[1], row[2], row[3], ROWS, EXACT[0])
+    seen_w, same_w, u_w, d_w = attention_sees(q_w, k_w, column[0], column[1], column[2], column[3], COLUMNS, EXACT[1])
+    same = same_h & same_w
+    if ROWS.edge == "zero" or COLUMNS.edge == "zero":
+        # Zeros beyond the map are on no side of a seam.
+        same = same | (k_h < 0) | (k_h >= row[1]) | (k_w < 0) | (k_w >= column[1])
+    seen = seen_h & seen_w & same & there
     if OWN:
         seen = seen & ((q_h != k_h) | (q_w != k_w))
     return seen, u_h * attention_taps(column[1], COLUMNS) + u_w, d_h, d_w

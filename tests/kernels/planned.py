@@ -348,6 +348,28 @@ small = net()
 """,
         [{"B": 2, "H": 5, "W": 27}, {"B": 1, "H": 3, "W": 3}],
     ),
+    # What is attention of lines along the axes: offsets read from a table, maps, masks, sums, keys that move or are zeros.
+    "attention": (
+        """
+from std.attention import attend
+from std.layout import split_heads, merge_heads
+model net() {
+    input x: [B, C=20, H, W]
+    input m: [B, H, W, tap=9]
+    param near: [heads=2, dy=5, dx=5] = normal(0.5)
+    q, k, v = [split_heads(t, 2) for t in (x |> qkv: linear(60) |> split(3, C))]
+    over = neighborhood(3, dilation=[1, 2], edge="shift")
+    a = attend(q, k, v, over, bias=relative(near, over))
+    b = attend(q, k, v, halo([2, 1], 1), bias=relative(near, halo([2, 1], 1)))
+    c = attend(q, k, v, (column - self) + row)
+    d = attend(q, k, v, neighborhood(3) & (m > -1.0))
+    e = attend(q, k, v, shifted(neighborhood(3, edge="zero"), 1, edge="drop"), bias=m)
+    output y = cat([a, b, c, d, e], heads) |> merge_heads
+}
+small = net()
+""",
+        [{"B": 1, "H": 4, "W": 7}, {"B": 2, "H": 4, "W": 6}],
+    ),
     "windows": (
         """
 from std.attention import attend

@@ -20,7 +20,7 @@ pytest.importorskip("triton")
 HERE = Path(__file__).parent
 # Networks that take about as long together.
 GROUPS = (
-    ("van", "ccnet"),
+    ("van", "ccnet", "attention"),
     ("conv_attention", "poolformer", "swin"),
     ("convnext", "vig", "deit", "maxvit", "epilogues", "rows"),
     ("mamba_attention", "aggregation", "arguments", "blocks"),

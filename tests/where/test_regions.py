@@ -73,6 +73,7 @@ ALL = {
     "window shifted by two sizes": make(SHIFTED, make(WINDOW, 3), [1, 2], edge="drop"),
     "shifted grid": make(SHIFTED, make(GRID, 3), 2),
     "shifted neighborhood": make(SHIFTED, make(NEAR, 3), 2, edge="drop"),
+    "shifted zeros": make(SHIFTED, make(NEAR, 3, edge="zero"), 1, edge="drop"),
     "shifted ragged window": make(SHIFTED, make(WINDOW, 4, edge="drop"), 2, edge="drop"),
     "shifted rows": make(SHIFTED, make(WINDOW, 3, on=("W",)), 1, edge="drop"),
     "window * everywhere": make(WINDOW, 3, on=("H",)) * make(REGIONS["everywhere"], on=("W",)),
