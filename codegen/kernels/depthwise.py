@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from .epilogue import Epilogued, Rooms
-from .strip import StripTile, Windows, nothing, spread, strip, strip_tile, strip_weight_sums, too_far
+from .strip import COUNTS, StripTile, Windows, nothing, spread, strip, strip_tile, strip_weight_sums, too_far
 from .toeplitz import ToeplitzTile, toeplitz, toeplitz_tile, toeplitz_weight_sums
 
 MEMORY = 0.31  # clocks of a multiprocessor of an H100 for 4 bytes to or from its memory: a result in 16 bits and its input
@@ -90,7 +90,9 @@ class Depthwise(Epilogued):
         """The kernel and its tile, for the map x [N, H, W, C] and the results y."""
         n, h, w, c = x.shape
         oh, ow = y.shape[1:3]
-        strips = strip_tile(windows, (oh, ow), c, x.element_size())
+        # A mean has as little to compute in short strips.
+        short = tuple(t for t in (4, 2) if t % windows.up[1] == 0) or (windows.up[1],)
+        strips = strip_tile(windows, (oh, ow), c, x.element_size(), short if self.mean else COUNTS)
         if self.mean or x.dtype not in (torch.float16, torch.bfloat16):
             return strips
         products = toeplitz_tile(windows, (h, w), (oh, ow), n, c)

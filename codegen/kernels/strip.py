@@ -190,6 +190,7 @@ def nothing(acc, operands, numbers, o_y, o_m, o_c, m_m, m_c, C, P):
 
 
 WARPS = 4
+COUNTS = (7, 6, 5, 4, 3, 2)  # results of a lane: more take too many registers
 COLUMNS = 7  # of taps at a time: their weights stay in registers
 
 
@@ -227,7 +228,7 @@ def channel_block(c: int) -> int:
 
 @cache
 def strip_tile(
-    windows: Windows, size: tuple[int, int], c: int, item: int, counts: tuple[int, ...] = (7, 6, 5, 4, 3, 2)
+    windows: Windows, size: tuple[int, int], c: int, item: int, counts: tuple[int, ...] = COUNTS
 ) -> StripTile:
     """The tile that takes the fewest instructions for results of `size` and elements of `item` bytes; T is of `counts`.
 
@@ -288,7 +289,7 @@ def strip_weight_sums(x: Tensor, dz: Tensor, windows: Windows) -> Tensor:
     """[KH KW + 1, C]: the gradients of the weights and the bias, in two stages, so that their order is always the same."""
     n, h, w, c = dz.shape
     kh, kw = windows.kernel
-    tile = strip_tile(windows, (n * h, w), c, x.element_size(), (4, 2))
+    tile = strip_tile(windows, (n * h, w), c, x.element_size(), (4,))
     j = min(kw, COLUMNS)
     i = max(1, min(kh, 5 * x.element_size() // j))  # sums that stay in registers
     blocks = triton.cdiv(kh, i) * triton.cdiv(kw, j)

@@ -230,7 +230,8 @@ def toeplitz_weight_sums(x: Tensor, dz: Tensor, windows: Windows, tile: Toeplitz
     m, products, blocks = n if tile.plane else n * oh, 1 if tile.plane else kh, triton.cdiv(c, tile.BC)
     if tile.plane:  # few results at a time, so that the products stay in registers with what tells their taps
         tile = tile._replace(BO=16, NB=triton.cdiv(oh * ow, 16))
-    splits = max(1, min(1024 // (products * tile.NB * blocks), triton.cdiv(m, tile.BM)))
+    # Programs enough for a GPU, but each with more rows to multiply than diagonals to sum.
+    splits = max(1, min(1024 // (products * tile.NB * blocks), m // (8 * tile.BM)))
     part = x.new_empty((splits * tile.NB, kh * kw, c), dtype=torch.float32)
     toeplitz_weight_kernel[(products * tile.NB, splits, blocks)](
         x, dz, part, m, triton.cdiv(m, splits), h, w, oh, ow, c, KH=kh, KW=kw, SH=sh, SW=sw, DH=dh, DW=dw, PH=ph, PW=pw,

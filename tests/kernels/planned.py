@@ -200,7 +200,7 @@ model net() {
     output e = x |> e: conv(20, 3, stride=3, groups=20, dilation=2, pad=2)
     output f = x |> f: conv(20, [1, 10], stride=[1, 2], groups=20, pad=[0, 5])
     output g = gain * (x |> avg_pool([3, 2], stride=[2, 1], pad=1))
-    output h = x |> avg_pool(3, stride=1, pad=1, count_pad=true) |> relu
+    output h = x |> avg_pool(3, pad=1, count_pad=true) |> relu
     output i = s |> i: conv(20, 4, groups=20, pad=3) |> silu
 }
 small = net()
