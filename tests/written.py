@@ -48,9 +48,9 @@ def variants(path: Path) -> tuple[str, ...]:
 
 
 @cache
-def compiled(path: Path, name: str) -> Module:
+def compiled(path: Path, name: str, kernels: bool = True) -> Module:
     """A variant of a file, as `archc compile` writes it."""
-    return driver.compile_variant(driver.load_spec(str(path)), name)
+    return driver.compile_variant(driver.load_spec(str(path)), name, kernels)
 
 
 def shipped(name: str) -> Module:
@@ -63,11 +63,11 @@ def every(paths: list[Path]) -> list[tuple[Path, str]]:
     return [(path, name) for path in paths for name in variants(path)]
 
 
-def from_text(text: str, name: str | None = None, deploy: bool = False) -> Module:
+def from_text(text: str, name: str | None = None, kernels: bool = True, deploy: bool = False) -> Module:
     """The one variant of a spec that is written in the test."""
     library = load(Source("test.arch", text))
     spec = driver.Spec(library, tuple(variant_names(library)))
-    return driver.compile_variant(spec, name or driver.only(spec), deploy=deploy)
+    return driver.compile_variant(spec, name or driver.only(spec), kernels, deploy)
 
 
 def variation(name: str, **arguments: Any) -> Program:

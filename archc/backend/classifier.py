@@ -15,6 +15,7 @@ from archc.ir.graph import (
     Assign,
     Call,
     ChildEntry,
+    Fused,
     ListEntry,
     OpEntry,
     Relabel,
@@ -159,7 +160,7 @@ def classifier_of(program: Program) -> Classifier | None:
         if isinstance(statement, Relabel):
             current = statement.input
             continue
-        if not isinstance(statement, (Apply, Call)):
+        if not isinstance(statement, (Apply, Call, Fused)):
             return None
         sources = [v for v in statement.inputs if isinstance(v, Value)]
         if len(sources) != 1:
@@ -174,7 +175,7 @@ def classifier_of(program: Program) -> Classifier | None:
 
 def _results(statement: Statement) -> list[Value]:
     match statement:
-        case Apply(outputs=outputs) | Call(outputs=outputs):
+        case Apply(outputs=outputs) | Call(outputs=outputs) | Fused(outputs=outputs):
             return list(outputs)
         case Relabel(output=output):
             return [output]
@@ -190,7 +191,7 @@ def _only_from(tail: tuple[Statement, ...], features: Value) -> bool:
     for statement in tail:
         if isinstance(statement, Assign):
             continue
-        if not isinstance(statement, (Apply, Call, Relabel)):
+        if not isinstance(statement, (Apply, Call, Fused, Relabel)):
             return False
         inputs = [statement.input] if isinstance(statement, Relabel) else [v for v in statement.inputs if v is not None]
         if any(not isinstance(v, Value) or v.uid not in known for v in inputs):

@@ -338,7 +338,7 @@ class Writer:
 
     def _fused(self, statement: Fused) -> None:
         """A call of the operator that computes several operations at once."""
-        source = self.operand(statement.inputs[0])
+        source = self.values[statement.inputs[0].uid]  # read below, as often as it is counted
         statement = family(statement.family).laid_out(statement, source.order if source.where is None else ())
         order = family(statement.family).order
 
@@ -350,6 +350,7 @@ class Writer:
         if any(isinstance(tensor, Drawn) for tensor in statement.tensors):
             source = bound(self, operand(statement.inputs[0]), "x")
             self.values[statement.inputs[0].uid] = source
+            self.uses[statement.inputs[0].uid] += 1
         texts = []
         weights = {tensor.entry: [] for tensor in statement.tensors if isinstance(tensor, Owned)}
         for tensor in statement.tensors:
@@ -619,8 +620,11 @@ def count_uses(body: tuple[Statement, ...], outputs: tuple[Value, ...]) -> Count
                 case Apply(op=op, inputs=inputs):
                     see(inputs)
                     extents(op)
-                case Call(inputs=inputs) | Fused(inputs=inputs):
+                case Call(inputs=inputs):
                     see(inputs)
+                case Fused(inputs=inputs, numbers=numbers):
+                    see(inputs)
+                    extents(numbers)
                 case Relabel(input=source):
                     see(source)
                 case Branch(then=then, otherwise=otherwise, merges=merges, condition=condition):

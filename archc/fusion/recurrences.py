@@ -93,7 +93,8 @@ def lettered(core: Recurrence, states: TensorType, summed: Iterable[str], free: 
     digits = {name: str(at) for at, name in enumerate(n for n in states.names if n in core.over)}
     letters: dict[str, str] = {"way": "w"} | digits | dict.fromkeys(summed, "s") | dict.fromkeys(free, "f")
     letters |= {"B": "b"} | {name: "r" for name in states.names if name not in letters and name != "B"}
-    names = sorted(letters, key=lambda name: GROUPS.index(letters[name]))
+    places = {name: at for at, name in enumerate(states.names)}
+    names = sorted(letters, key=lambda name: (GROUPS.index(letters[name]), places.get(name, -1)))
     return replace(core, letters=tuple((name, letters[name]) for name in names))
 
 

@@ -169,7 +169,7 @@ def attention_sees(m, k, line, keys, step, roll, LINE: tl.constexpr, EXACT: tl.c
     seen = u >= 0
     if not EXACT:
         seen = seen & (u < attention_taps(keys, LINE))
-    same = u == u
+    same = seen | True
     if LINE.seam:
         same = (line + step * m < roll) == (line + step * k < roll)
     return seen, same, u, k - attention_origin(m, LINE)

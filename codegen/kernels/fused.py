@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -8,8 +9,8 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 try:
-    import triton
-    import triton.language as tl
+    triton: Any = import_module("triton")
+    tl: Any = import_module("triton.language")
 except ImportError:  # everything runs on its PyTorch path
     triton = tl = None
 

@@ -71,7 +71,7 @@ def strip_kernel(
                     m_w = None if KW % BJ == 0 else ((j + k >= j_0) & (o_c >= 0))[None, :]
                     b_w += (tl.load(p_w + k * ((C + BC - 1) // BC * BC), m_w, None if KW % BJ == 0 else 0.0),)
             o_j = o_w * SW // UW + j * DW
-            p_j = x + i_n * H * W * C + ((o_i // UH * W + o_j)[:, None] * C + o_c[None, :])
+            p_j = x + i_n * H * W * C + (o_i // UH * W + o_j)[:, None] * C + o_c[None, :]
             for u in tl.static_range(-(PW // UW), ((T - 1) * EW * SW + (BJ - 1) * DW - PW) // UW + 1, EW):
                 # One comparison: what is negative is a large unsigned number.
                 m_x = (m_i & ((o_j + u).to(tl.uint32, bitcast=True) < W))[:, None] & m_c[None, :]
@@ -290,6 +290,7 @@ def strip_weight_sums(x: Tensor, dz: Tensor, windows: Windows) -> Tensor:
     n, h, w, c = dz.shape
     kh, kw = windows.kernel
     tile = strip_tile(windows, (n * h, w), c, x.element_size(), (4,))
+    tile = tile._replace(BH=tile.BH * tile.BW, BW=1)  # a program walks along rows, of which there are enough
     j = min(kw, COLUMNS)
     i = max(1, min(kh, 5 * x.element_size() // j))  # sums that stay in registers
     blocks = triton.cdiv(kh, i) * triton.cdiv(kw, j)

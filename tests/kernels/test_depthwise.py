@@ -36,7 +36,7 @@ def test_what_stands_around_a_stencil_is_fused_with_it() -> None:
 def test_one_operator_serves_all_widths_and_strides() -> None:
     text = with_kernels(*small("stencils"))
     assert text.count('stride="n0"') == 1
-    assert "def depthwise_2_torch(x: Tensor, weight: Tensor, n0: int)" in text
+    assert "def depthwise3_torch(x: Tensor, weight: Tensor, n0: int)" in text
     assert "stride=n0, groups=weight.shape[0]" in text
 
 
