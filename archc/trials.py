@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from archc.backend.python import identifier
+from archc.backend.python import global_name, identifier
 from archc.ir.graph import Apply, Branch, Call, Repeat, Statement, Template, Value
 from archc.ir.program import Program
 from archc.records import dataclass
@@ -100,7 +100,7 @@ def make(module: ModuleType, program: Program, dtype: str = "float64") -> Any:
     import torch
 
     with _at_fault():
-        return getattr(module, identifier(program.name))().to(getattr(torch, dtype)).eval()
+        return getattr(module, global_name(program.name))().to(getattr(torch, dtype)).eval()
 
 
 def as_model(net: Any, program: Program) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:

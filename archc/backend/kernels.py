@@ -54,11 +54,6 @@ def _provides(name: str) -> frozenset[str]:
     return frozenset(n.name for n in _files()[name].body if isinstance(n, (ast.FunctionDef, ast.ClassDef)))
 
 
-def kernel_names() -> frozenset[str]:
-    """The functions and classes of all files."""
-    return frozenset(name for file in _files() for name in _provides(file))
-
-
 @cache
 def _uses(name: str) -> tuple[str, ...]:
     """The files that a file imports from beside it."""
@@ -73,6 +68,7 @@ class Kernels:
         self.needs = needs
         self.names: dict[tuple[str, ...], str] = {}  # by all that an operator is but its name
         self.texts: dict[str, str] = {}
+        self.hidden: frozenset[str] = frozenset()  # names that operators may not have
 
     def of(self, region: Fused) -> str:
         """The name of the operator for a region."""
@@ -81,7 +77,8 @@ class Kernels:
         if key not in self.names:
             words = [chosen.word(region.core), *(s.op.name for s in region.steps if s.op.follows)]
             base = "_".join(words) if len("_".join(words)) <= 40 else words[0]
-            name = next(n for n in (base, *(f"{base}_{i}" for i in range(2, 1000))) if n not in self.texts)
+            names = (base, *(f"{base}_{i}" for i in range(2, 1000)))
+            name = next(n for n in names if n not in self.texts and n not in self.hidden)
             self.names[key] = name
             self.texts[name] = self._text(name, region, twin)
         return self.names[key]
@@ -114,6 +111,10 @@ class Kernels:
         results = [writer.operand(v).merged(writer).to(order(region, v)).text for v in region.outputs]
         writer.emit(f"return {', '.join(results)}")
         return [line.text for line in without_unused(writer.lines)]
+
+    def defines(self, name: str) -> set[str]:
+        """What stands at the head of the lines of an operator's text."""
+        return set(re.findall(r"^(?:def )?(\w+)(?=\(| =)", self.texts[name], re.M))
 
     def parts(self, namespace: str, without_imports: Any) -> list[str]:
         """The files of kernels that the operators need, and then the operators."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,19 @@ from archc.backend.classifier import Classifier, classifier_of
 from archc.backend.constructor import Constructor, init_call, python_type
 from archc.backend.document import WIDTH
 from archc.backend.fold import fold_constants
-from archc.backend.kernels import kernel_names
 from archc.backend.layout import lay_out
 from archc.backend.needs import Needs, without_imports
 from archc.backend.outputs import forward_lines
-from archc.backend.python import attribute_name, class_name, identifier, literal, plain_text, quoted
+from archc.backend.python import (
+    attribute_name,
+    class_name,
+    global_name,
+    identifier,
+    kernel_globals,
+    literal,
+    plain_text,
+    quoted,
+)
 from archc.backend.writer import Line, negated
 from archc.contract import Contract, solve
 from archc.ir.graph import Branch, Call, Fused, InitRule, Repeat, Statement, Template, Value
@@ -60,7 +69,13 @@ def emit(
 ) -> str:
     """The Python text of a variant. `sensitive` names the parameters on which the contract depends. That of a deploy
     build has a function that makes its weights."""
-    return _File(program, contract, figures, sensitive, deployed).text()
+    hidden: frozenset[str] = frozenset()
+    while True:
+        file = _File(program, contract, figures, sensitive, deployed, hidden)
+        text = file.text()
+        if not (found := file.hidden()):
+            return text
+        hidden |= found
 
 
 def emitted_classes(program: Program, contract: Contract) -> Classes:
@@ -104,20 +119,22 @@ class _File:
         figures: Figures,
         sensitive: tuple[str, ...],
         deployed: Deployed | None = None,
+        hidden: frozenset[str] = frozenset(),
     ) -> None:
         self.program, self.contract, self.figures, self.sensitive = program, contract, figures, sensitive
         self.deployed = deployed
         self.needs = Needs()
+        self.needs.kernels.hidden = hidden
         optional = frozenset(i.name for i in program.inputs if i.default == "none")
         self.classes = Classes(self.needs, _show, optional)
         self.classes.folded = fold_constants(program.root, [e.template for e in program.entry_points])
         self.classes.folded.pop((program.root.span, program.root.role), None)
         self.model_name = class_name(program.model)
-        if self.model_name in (identifier(program.name), "F", "Tensor", "Any", "Sequence", "Callable"):
+        if self.model_name in (global_name(program.name), "F", "Tensor", "Any", "Sequence", "Callable"):
             self.model_name += "Model"
-        self.classes.names |= {self.model_name, identifier(program.name)}
+        self.classes.names |= {self.model_name, global_name(program.name)}
         if any(map(_fuses, (program.root, *(e.template for e in program.entry_points)))):
-            self.classes.names |= kernel_names()
+            self.classes.names |= kernel_globals()
         self.classifier: Classifier | None = classifier_of(program)
 
     def text(self) -> str:
@@ -127,12 +144,13 @@ class _File:
         factory = self._factory()
         classes = ["\n".join(e.text) for e in self.classes.emitted]
         classes += ["\n".join(model), "\n".join(factory)]
-        names = {self.model_name, identifier(self.program.name)}
+        names = {self.model_name, global_name(self.program.name)}
         if self.deployed is not None:
             from archc.deploy.emit import NAME, fold_function
 
             classes.append("\n".join(fold_function(self.deployed, self.model_name)))
             names.add(NAME)
+        self.written = classes
         namespace = f"archc_{identifier(self.program.name)}_{spec_hash(self.program)[:8]}"
         kernels = self.needs.kernels.parts(namespace, without_imports)
         parts = [*self.needs.helper_texts("\n".join([*classes, *kernels])), *classes, *kernels]
@@ -149,6 +167,18 @@ class _File:
             imports=self._imports(body), exports=exports, parts=parts,
         )  # fmt: skip
         return text.rstrip("\n") + "\n"
+
+    def hidden(self) -> set[str]:
+        """The fused operators that another function, or a variable where they are called, has the name of."""
+        kernels, needs = self.needs.kernels, self.needs
+        ours = {self.model_name, global_name(self.program.name), *needs.helpers, *needs.functions}
+        found = {name for name in kernels.texts if kernels.defines(name) & ours}
+        text = "\n".join(self.written)
+        if any(re.search(rf"(?<![\w.]){name}\b(?!\()", text) for name in kernels.texts):
+            stored = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            given = {n.arg for n in ast.walk(ast.parse(text)) if isinstance(n, ast.arg)}
+            found |= kernels.texts.keys() & (stored | given)
+        return found
 
     # ---- header
 
@@ -346,7 +376,7 @@ class _File:
     # ---- the factory
 
     def _factory(self) -> list[str]:
-        name = identifier(self.program.name)
+        name = global_name(self.program.name)
         lines = lay_out(0, f"def {name}(**overrides: Any) -> {self.model_name}:")
         doc = docstring(4, f"{self.program.name}; keywords override the parameters of the class.")
         shown = [text for line in doc for text in lay_out(line.indent, line.text)]

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from archc.backend.layout import lay_out
-from archc.backend.python import Expressions, identifier
+from archc.backend.python import Expressions, global_name, identifier
 from archc.ir.sym import Extent, FnDef
 from archc.records import dataclass
 from archc.resources import folder
@@ -55,7 +55,7 @@ class Needs:
         return name
 
     def define(self, fn: FnDef) -> str:
-        name = identifier(fn.name)
+        name = global_name(fn.name)
         self.functions.setdefault(name, fn)
         return name
 

@@ -134,6 +134,20 @@ def identifier(name: str) -> str:
     return f"{name}_" if name in _NAMES or name in _helpers() else name
 
 
+@cache
+def kernel_globals() -> frozenset[str]:
+    """All that files of kernels define or import."""
+    texts = [path.read_text(encoding="utf-8") for path in (folder("codegen") / "kernels").glob("*.py")]
+    heads = r"^(?:def |class )?(\w+)(?=\(|:| =)|^ *(?:import|from .* import) (.+)$|^    (\w+): Any ="
+    return frozenset(re.findall(r"\w+", " ".join(" ".join(found) for t in texts for found in re.findall(heads, t, re.M))))
+
+
+def global_name(name: str) -> str:
+    """The name of a function in a generated file: close to the author's, and none that kernels have beside it."""
+    name = identifier(name)
+    return f"{name}_" if name in kernel_globals() else name
+
+
 def attribute_name(name: str) -> str:
     """What stands behind `self.`: the author's name, and a part of the names in the state dict."""
     name = re.sub(r"\W", "_", name)

@@ -117,12 +117,12 @@ def prove(module: Module, text: str) -> str:
     Raises RuntimeError where it differs: that is archc's own mistake.
     """
     from archc.backend.evaluator import RereadError
-    from archc.backend.python import identifier
+    from archc.backend.python import global_name
     from archc.backend.reread import compare, reread
 
     program = module.checked.program
     try:
-        found = reread(text, identifier(program.name))
+        found = reread(text, global_name(program.name))
     except RereadError as error:
         raise RuntimeError(f"the text written for {program.name} cannot be read again: {error}") from None
     differences = compare(program, found)
