@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fused import FusedOp, jit, tl, triton
+from .fused import WARPS_OF_LARGE_TILES, FusedOp, jit, tl, triton
 
 
 @dataclass(frozen=True)
@@ -687,7 +687,7 @@ class TiledAttention(FusedOp):
             COLUMNS=lines[1], OWN=own, EXACT=exact, D=d, E=e, BD=bd, BE=be, TH=tile[0], TW=tile[1],
             BQ=others if keys else mine, BK=mine if keys else others,
             PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-            num_warps=4 if max(bd, be) <= 64 or (lanes == 32 and not heavy and max(bd, be) <= 256) else 8,
+            num_warps=4 if max(bd, be) <= 64 or (lanes == 32 and not heavy and max(bd, be) <= 256) else WARPS_OF_LARGE_TILES,
             num_stages=2 if max(bd, be) <= 64 else 1, **constants,
         )  # fmt: skip
 

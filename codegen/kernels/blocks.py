@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .fused import FusedOp, jit, tl, triton
+from .fused import WARPS_OF_LARGE_TILES, FusedOp, jit, tl, triton
 
 
 @jit
@@ -240,7 +240,7 @@ class BlockAttention(FusedOp):
         return {
             "NH": at.counts[0], "NW": at.counts[1], "RAGGED": at.ragged, "HAS_BIAS": self.bias, "SEAM": self.seam,
             "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-            "BN": bn, "BD": bd, "BE": be, "num_warps": min(8, max(1, triton.next_power_of_2(numbers // 4096))),
+            "BN": bn, "BD": bd, "BE": be, "num_warps": min(WARPS_OF_LARGE_TILES, max(1, triton.next_power_of_2(numbers // 4096))),
         }  # fmt: skip
 
     def programs(self, count: int, heads: int) -> int:

@@ -14,6 +14,8 @@ try:
 except ImportError:  # everything runs on its PyTorch path
     triton = tl = None
 
+WARPS_OF_LARGE_TILES = 4 if torch.version.hip else 8  # AMD's are as wide as two, and eight leave each half the registers
+
 
 def jit(kernel: Callable[..., Any]) -> Any:
     """A Triton kernel, or a function that kernels call; as it is where there is no triton."""

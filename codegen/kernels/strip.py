@@ -56,6 +56,7 @@ def strip_kernel(
     o_c = tl.program_id(2) * BC + tl.arange(0, BC)  # [BC]
     m_c = o_c < C
     acc = (tl.zeros([BH * BW, BC], tl.float32),) * T
+    p_n = x + i_n * H * W * C + o_c[None, :]
     # The rows of taps that some result sees inside of the map.
     low = tl.maximum(0, (PH - (h_0 + (BH - 1) * EH) * SH + DH - 1) // DH)
     high = tl.minimum(KH, ((H - 1) * UH + PH - h_0 * SH) // DH + 1) if SUMS else low
@@ -71,7 +72,7 @@ def strip_kernel(
                     m_w = None if KW % BJ == 0 else ((j + k >= j_0) & (o_c >= 0))[None, :]
                     b_w += (tl.load(p_w + k * ((C + BC - 1) // BC * BC), m_w, None if KW % BJ == 0 else 0.0),)
             o_j = o_w * SW // UW + j * DW
-            p_j = x + i_n * H * W * C + (o_i // UH * W + o_j)[:, None] * C + o_c[None, :]
+            p_j = p_n + (o_i // UH * W + o_j)[:, None] * C
             for u in tl.static_range(-(PW // UW), ((T - 1) * EW * SW + (BJ - 1) * DW - PW) // UW + 1, EW):
                 # One comparison: what is negative is a large unsigned number.
                 m_x = (m_i & ((o_j + u).to(tl.uint32, bitcast=True) < W))[:, None] & m_c[None, :]

@@ -53,13 +53,14 @@ class Compiled:
 
     `loops`: those of the machine code, and how many of them have a known trip count. `products`: the kernel's text
     has some, of 16-bit operands. `aligned`: nothing that it is given keeps it from loading 16 bytes at once.
-    `seconds` are those of the compiler.
+    `scalars`: those that AMD's compiler puts into vector registers for a while. `seconds` are those of the compiler.
     """
 
     operator: str
     registers: int
     shared: int
     spills: int
+    scalars: int
     slots: float
     loops: tuple[int, int]
     products: bool
@@ -147,17 +148,17 @@ class Launches:
         if "cubin" in made.asm:
             registers, stack, sass = dissected(made.asm["cubin"])
             code, lanes = weigh(nvidia(sass), turns), 32
-            spills = stack + sum(n for op, n in code.static.items() if op.startswith(("LDL", "STL")))
+            scalars, spills = 0, stack + sum(n for op, n in code.static.items() if op.startswith(("LDL", "STL")))
         else:
             text = made.asm["amdgcn"]
             registers = _field(text, "vgpr_count") + _field(text, "agpr_count")
             code, lanes = weigh(amd(text), turns), 64
-            spills = _field(text, "vgpr_spill_count") + _field(text, "sgpr_spill_count")
-            spills += _field(text, "private_segment_fixed_size")
+            spills = _field(text, "vgpr_spill_count") + _field(text, "private_segment_fixed_size")
+            scalars = _field(text, "sgpr_spill_count")
         programs = grid[0] * grid[1] * grid[2]
         dots = [line for line in ttir.splitlines() if " tt.dot " in line]
         return Compiled(
-            self.operator, registers, made.metadata.shared, spills,
+            self.operator, registers, made.metadata.shared, spills, scalars,
             round(code.slots * lanes * made.metadata.num_warps * programs / self.elements, 2), code.loops,
             any(re.search(r"x(bf16|f16)>", line) for line in dots), _count(code, lambda op: op.startswith(MATRIX)),
             _count(code, lambda op: bool(LOADS.match(op))), _count(code, lambda op: bool(WIDE.match(op))), aligned(bound.values()),
@@ -212,6 +213,7 @@ def compiling(target: str) -> Iterator[Launches]:
     launches = Launches()
     triton.knobs.compilation.always_compile = True
     triton.runtime.driver.set_active(NoGPU(TARGETS[target]))
+    torch.version.hip = "of no driver" if TARGETS[target].backend == "hip" else None
     JITFunction.run = lambda kernel, *args, **options: launches.run(kernel, *args, **options)
     try:
         with torch.device("meta"):

@@ -37,6 +37,8 @@ def amiss(target: str, one: dict[str, Any]) -> str:
     wrong = []
     if one["spills"]:
         wrong.append("spills")
+    if one["scalars"]:
+        wrong.append("keeps scalars in vector registers")
     if one["shared"] > SHARED[target]:
         wrong.append("too much shared memory")
     if one["products"] and not one["matrix"]:
