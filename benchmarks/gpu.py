@@ -5,10 +5,10 @@
     python benchmarks/gpu.py --rehearse           # the same steps on the CPU, at tiny sizes: measures nothing
 
 First every fused operator of every network, at its real shapes in bfloat16, against float64. Then the time of each,
-forward and with its backward pass, against the same operations in eager PyTorch and under torch.compile, and of whole
-networks in inference and training. Times are medians of runs in turn; `floor` is the share of the time that moving the
-operator's operands and results once would take, at the bandwidth of a copy; `model` is what the static cost model says.
-The table comes last; everything measured is in the JSON file.
+forward and with its backward pass, against the same operations in eager PyTorch, under torch.compile, and attention within
+blocks by FlexAttention, and of whole networks in inference and training. Times are medians of runs in turn; `floor` is the
+share of the time that moving the operator's operands and results once would take, at the bandwidth of a copy; `model` is
+what the static cost model says. The table comes last; everything measured is in the JSON file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from archc import driver
 from archc.analysis.setting import Setting
 from archc.backend.kernels import Kernels
 from archc.backend.needs import Needs
-from archc.backend.python import identifier
+from archc.backend.python import global_name, identifier
 from archc.fusion.families import family
 from archc.fusion.plan import calls
 from archc.ir.graph import Fused, Template, statements
@@ -224,6 +224,49 @@ def modelled(program: Program, setting: Setting) -> dict[tuple[str, tuple[int, .
     return found
 
 
+def flex(operator: Any, given: list[Any], compiled: bool) -> Callable[..., Any] | None:
+    """Attention within blocks by FlexAttention, as it is best used for it: the blocks one behind the other in memory, a mask
+    of blocks, and the bias as a change of the scores. None for other operators."""
+    tensors = [item for item in given if isinstance(item, torch.Tensor)]
+    if type(operator).__name__ != "BlockAttention" or len(tensors) > 4 or not operator.heads or operator.shared_bias:
+        return None
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    q, device = tensors[0], tensors[0].device
+    at = operator.geometry(q.shape, [float(number) for number in given[len(tensors) :]])
+    if at.ragged:
+        return None
+    places, sides = [], []
+    for (size, pitch, step, shift), groups, members in zip((at.rows, at.columns), at.blocks, at.counts, strict=True):
+        place = torch.arange(groups, device=device)[:, None] * pitch + torch.arange(members, device=device) * step - shift
+        places.append(place % size)
+        sides.append(place < 0)
+    n, columns = at.members, at.columns[0]
+    order = (places[0][:, None, :, None] * columns + places[1][None, :, None, :]).flatten()
+    side = (2 * sides[0][:, None, :, None] + sides[1].int()[None, :, None, :]).flatten()
+    back = order.argsort()
+
+    def same_block(b: Any, h: Any, i: Any, j: Any) -> Any:
+        same = i // n == j // n
+        return same & (side[i] == side[j]) if operator.seam else same
+
+    mask = create_block_mask(same_block, None, None, len(order), len(order), device=str(device))
+    attend = torch.compile(flex_attention) if compiled else flex_attention
+
+    def run(*items: Any) -> Any:
+        q, k, v, *bias = items[: len(tensors)]
+        positions = q.shape[2:-1]
+
+        def biased(score: Any, b: Any, h: Any, i: Any, j: Any) -> Any:
+            return score + bias[0][h, i % n, j % n] if bias else score
+
+        q, k, v = (part.flatten(2, -2)[:, :, order] for part in (q, k, v))
+        y = attend(q, k, v, score_mod=biased, block_mask=mask, scale=at.scale)
+        return y[:, :, back].unflatten(2, positions)
+
+    return run
+
+
 def measure(bench: Bench, name: str, program: Program, module: Any, found: list[Any], model: dict[Any, float]) -> list[Region]:
     regions = []
     for operator, given in found:
@@ -243,6 +286,12 @@ def measure(bench: Bench, name: str, program: Program, module: Any, found: list[
         ]
         runs = {"kernel": (operator, maps, True), "eager": (operator.torch_path, given, False)}
         runs["channels_last"] = (operator.torch_path, maps, False)
+        other = flex(operator, given, compiled=not bench.rehearse)
+        if other is not None:
+            runs["flex_attention"] = (other, given, False)
+            with torch.no_grad(), kernels(False):
+                off = (other(*given).double() - y.double()).norm() / y.double().norm()
+            assert off < 2e-2, f"FlexAttention is asked for something else than {word}: {off:.1e}"
         if bench.left > 240 and not bench.rehearse:
             torch._dynamo.reset()
             compiled = torch.compile(operator.torch_path, mode="max-autotune-no-cudagraphs", fullgraph=True)
@@ -267,7 +316,7 @@ def measure(bench: Bench, name: str, program: Program, module: Any, found: list[
 
 
 def whole(bench: Bench, name: str, module: Any, program: Program, inputs: dict[str, Any], dtype: Any) -> Network:
-    make = getattr(module, identifier(program.name))
+    make = getattr(module, global_name(program.name))
     result = Network(name, bench.batch)
     nets = {"kernel": make(), "eager": make(), "channels_last": make()}
     if bench.left > 120 and not bench.rehearse:
@@ -321,7 +370,7 @@ def run(bench: Bench, names: list[str]) -> tuple[list[Region], list[Network]]:
             torch.manual_seed(0)
             shapes = {i.name: [axis.size.evaluate(sizes) for axis in i.value.type.axes] for i in program.inputs}
             inputs = {identifier(k): torch.randn(s).to(bench.device, dtype) for k, s in shapes.items()}
-            net = getattr(module, identifier(program.name))().to(bench.device, dtype).eval()
+            net = getattr(module, global_name(program.name))().to(bench.device, dtype).eval()
             found = operands(module, net, inputs)
             print(f"{name}: {len(found)} operators", file=sys.stderr)
             regions += measure(bench, name, program, module, found, modelled(driver.fused(program, contract), setting))

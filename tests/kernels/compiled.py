@@ -28,7 +28,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime.jit import JITFunction
 
-from archc.backend.python import identifier
+from archc.backend.python import global_name, identifier
 from archc.ir.program import Program
 from archc.sizing import choose
 from archc.trials import loaded
@@ -234,7 +234,7 @@ def launch(launches: Launches, name: str, called: Called) -> None:
 
 def called(module: Any, program: Program, sizes: Mapping[str, int]) -> list[Called]:
     """What the operators of a module are called with at some sizes, in bfloat16 on the meta device."""
-    net = getattr(module, identifier(program.name))().to(torch.bfloat16).eval()
+    net = getattr(module, global_name(program.name))().to(torch.bfloat16).eval()
     shapes = {i.name: [axis.size.evaluate(sizes) for axis in i.value.type.axes] for i in program.inputs}
     inputs = {identifier(n): torch.empty(shape, dtype=torch.bfloat16) for n, shape in shapes.items()}
     return calls(module, lambda: net(**inputs))

@@ -18,7 +18,7 @@ from bases import network, text_of
 from mutations import Mutation
 
 from archc.backend.module import Figures, emit
-from archc.backend.python import identifier
+from archc.backend.python import global_name, identifier
 from archc.backend.reread import compare, reread
 from archc.contract import Contract, solve
 from archc.diagnostics import ArchError
@@ -189,7 +189,7 @@ def _outside(contract: Contract, admitted: list[dict[str, int]]) -> Iterator[dic
 
 def _made(module: Any, program: Program, device: str) -> Any:
     with torch.device(device):
-        return getattr(module, identifier(program.name))().eval()
+        return getattr(module, global_name(program.name))().eval()
 
 
 def _inputs(program: Program, sizes: dict[str, int], device: str) -> dict[str, Any]:
