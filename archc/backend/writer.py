@@ -264,6 +264,8 @@ class Writer:
     def bind(self, uid: int, operand: Operand, name: str, comment: str = "") -> None:
         """`name = operand`, and the value is known by the name from here on."""
         name = identifier(name)
+        if name == self.anchor and operand.type.dtype != "float":
+            name = self.fresh(name)  # new tensors get the anchor's dtype
         if operand.text != name:
             self._clear(name, frozenset({uid}))
             self.emit(f"{name} = {operand.text}", comment)

@@ -171,6 +171,53 @@ small = net()
 """,
         [{"B": 1, "H": 2, "W": 3}, {"B": 2, "H": 1, "W": 3}],
     ),
+    "one_rows": (
+        """
+model net() {
+    input x: [B, C=20, H, W]
+    y = x |> max_pool(3, stride=1, pad=1)
+    output out = (y |> n: layer_norm |> silu) * x + (y |> m: rms_norm)
+}
+small = net()
+""",
+        [{"B": 1, "H": 3, "W": 15}, {"B": 2, "H": 2, "W": 3}],
+    ),
+    "one_tiled": (
+        """
+from std.attention import attend
+from std.layout import split_heads, merge_heads
+model net() {
+    input x: [B, C=20, H, W]
+    param near: [heads=2, dy=5, dx=5] = normal(0.5)
+    q, k, v = [split_heads(t, 2) for t in (x |> qkv: linear(60) |> split(3, C))]
+    over = neighborhood(3, edge="shift")
+    output y = attend(q, k, v, over, bias=relative(near, over)) |> merge_heads
+}
+small = net()
+""",
+        [{"B": 1, "H": 4, "W": 7}, {"B": 2, "H": 3, "W": 3}],
+    ),
+    "one_dynamic": (
+        """
+from std.attention import dynconv
+model net() {
+    input x: [B, C=20, H, W]
+    output y = dynconv(x, x |> near: conv(9, 1), neighborhood(3))
+}
+small = net()
+""",
+        [{"B": 1, "H": 3, "W": 7}, {"B": 2, "H": 2, "W": 3}],
+    ),
+    "one_toeplitz": (
+        """
+model net() {
+    input x: [B, C=20, H, W]
+    output out = (x |> a: conv(20, 9, groups=20, pad=4) |> gelu) * x
+}
+small = net()
+""",
+        [{"B": 3, "H": 3, "W": 5}, {"B": 1, "H": 5, "W": 4}],
+    ),
     # Numbers that builds of one text may differ in.
     "arguments": (
         """
