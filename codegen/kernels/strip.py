@@ -63,6 +63,8 @@ def strip_kernel(
     for i in range(low, high):
         o_i = o_h * SH + i * DH - PH
         m_i = (o_i >= 0) & (o_i % UH == 0) & (o_i < H * UH)
+        if UH > 1:  # one comparison: what is negative is a large unsigned number
+            m_i = (o_i % UH == 0) & ((o_i // UH).to(tl.uint32, bitcast=True) < H)
         for j_0 in range(0, KW, BJ):  # BJ columns of taps at a time; the last ones begin where they end with the kernel
             j = tl.minimum(j_0, KW - BJ)
             b_w = ()
@@ -74,7 +76,6 @@ def strip_kernel(
             o_j = o_w * SW // UW + j * DW
             p_j = p_n + (o_i // UH * W + o_j)[:, None] * C
             for u in tl.static_range(-(PW // UW), ((T - 1) * EW * SW + (BJ - 1) * DW - PW) // UW + 1, EW):
-                # One comparison: what is negative is a large unsigned number.
                 m_x = (m_i & ((o_j + u).to(tl.uint32, bitcast=True) < W))[:, None] & m_c[None, :]
                 b_x = tl.load(p_j + u * C, m_x, 0.0).to(tl.float32)  # [BH BW, BC]
                 new = ()
