@@ -10,7 +10,7 @@ import ast
 import re
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archc.backend.layout import lay_out
 from archc.backend.operand import Operand
@@ -35,6 +35,18 @@ MARK = """\
 # pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportCallIssue=false"""
 
 
+class Piece(NamedTuple):
+    """What stands at the head of the lines of a file of kernels: the names that it defines, and its text with the comment
+    before it."""
+
+    names: frozenset[str]
+    text: str
+
+    @property
+    def words(self) -> set[str]:
+        return set(re.findall(r"\w+", self.text))
+
+
 @cache
 def _files() -> dict[str, ast.Module]:
     """The files of `codegen/kernels`, by name."""
@@ -43,15 +55,20 @@ def _files() -> dict[str, ast.Module]:
 
 
 @cache
-def kernel_source(name: str) -> str:
-    """The text of `codegen/kernels/NAME.py`."""
-    return (folder("codegen") / "kernels" / f"{name}.py").read_text(encoding="utf-8")
-
-
-@cache
-def _provides(name: str) -> frozenset[str]:
-    """The functions and classes of a file."""
-    return frozenset(n.name for n in _files()[name].body if isinstance(n, (ast.FunctionDef, ast.ClassDef)))
+def _pieces(name: str) -> tuple[Piece, ...]:
+    """All of `codegen/kernels/NAME.py` but its imports."""
+    lines = (folder("codegen") / "kernels" / f"{name}.py").read_text(encoding="utf-8").splitlines()
+    pieces, end = [], 0
+    for node in _files()[name].body:
+        start, end = end, node.end_lineno or 0
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names = {node.name}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        else:
+            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        pieces.append(Piece(frozenset(names), "\n".join(lines[start:end])))
+    return tuple(pieces)
 
 
 @cache
@@ -59,6 +76,21 @@ def _uses(name: str) -> tuple[str, ...]:
     """The files that a file imports from beside it."""
     imports = (n for n in _files()[name].body if isinstance(n, ast.ImportFrom) and n.level == 1)
     return tuple(n.module for n in imports if n.module)
+
+
+@cache
+def _ordered() -> tuple[str, ...]:
+    """All files, each behind those that it uses."""
+    found: dict[str, None] = {}
+
+    def need(name: str) -> None:
+        for other in _uses(name):
+            need(other)
+        found.setdefault(name)
+
+    for name in _files():
+        need(name)
+    return tuple(found)
 
 
 class Kernels:
@@ -116,35 +148,42 @@ class Kernels:
         """What stands at the head of the lines of an operator's text."""
         return set(re.findall(r"^(?:def )?(\w+)(?=\(| =)", self.texts[name], re.M))
 
-    def parts(self, namespace: str, without_imports: Any) -> list[str]:
-        """The files of kernels that the operators need, and then the operators."""
+    def parts(self, namespace: str) -> list[str]:
+        """What the operators need of the files of kernels, and then the operators."""
         operators = [text.replace("{namespace}", namespace) for text in self.texts.values()]
         if not operators:
             return []
-        return [MARK, *(without_imports(kernel_source(name)) for name in self.files), *operators]
+        files = ("\n".join(piece.text for piece in pieces).strip("\n") for pieces in self._needed().values())
+        return [MARK, *files, *operators]
 
-    @property
-    def files(self) -> list[str]:
-        """The files that the operators need, each behind those that it uses."""
+    def _needed(self) -> dict[str, list[Piece]]:
+        """The pieces that the operators mention, or that those mention: by file, each behind those that it uses."""
         words = set(re.findall(r"\w+", " ".join(self.texts.values())))
-        found: dict[str, None] = {}
-
-        def need(name: str) -> None:
-            for other in _uses(name):
-                need(other)
-            found.setdefault(name)
-
-        for name in _files():
-            if words & _provides(name):
-                need(name)
-        return list(found)
+        every = [(name, piece) for name in _ordered() for piece in _pieces(name)]
+        needed: set[Piece] = set()
+        while more := {piece for _, piece in every if piece.names & words} - needed:
+            needed |= more
+            words.update(*(piece.words for piece in more))
+        found: dict[str, list[Piece]] = {}
+        for name, piece in every:
+            if piece in needed:
+                found.setdefault(name, []).append(piece)
+        return found
 
     @property
     def imports(self) -> list[ast.Import | ast.ImportFrom]:
-        """What those files import."""
-        nodes = (node for name in self.files for node in _files()[name].body)
-        beside = (n for n in nodes if isinstance(n, ast.Import) or (isinstance(n, ast.ImportFrom) and n.level == 0))
-        return [n for n in beside if isinstance(n, ast.Import) or n.module != "__future__"]
+        """What those pieces import."""
+        needed = self._needed()
+        words: set[str] = set().union(*(piece.words for pieces in needed.values() for piece in pieces))
+        nodes = (node for name in needed for node in _files()[name].body)
+        found: list[ast.Import | ast.ImportFrom] = []
+        for node in nodes:
+            names = [a for a in node.names if a.name in words] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            if names and isinstance(node, ast.Import):
+                found.append(ast.Import(names))
+            elif names and isinstance(node, ast.ImportFrom) and node.level == 0 and node.module != "__future__":
+                found.append(ast.ImportFrom(node.module, names, 0))
+        return found
 
 
 def number_names(region: Fused) -> list[str]:

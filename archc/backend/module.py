@@ -15,7 +15,7 @@ from archc.backend.constructor import Constructor, init_call, python_type
 from archc.backend.document import WIDTH
 from archc.backend.fold import fold_constants
 from archc.backend.layout import lay_out
-from archc.backend.needs import Needs, without_imports
+from archc.backend.needs import Needs
 from archc.backend.outputs import forward_lines
 from archc.backend.python import (
     attribute_name,
@@ -152,7 +152,7 @@ class _File:
             names.add(NAME)
         self.written = classes
         namespace = f"archc_{identifier(self.program.name)}_{spec_hash(self.program)[:8]}"
-        kernels = self.needs.kernels.parts(namespace, without_imports)
+        kernels = self.needs.kernels.parts(namespace)
         parts = [*self.needs.helper_texts("\n".join([*classes, *kernels])), *classes, *kernels]
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(str(folder("codegen"))), undefined=jinja2.StrictUndefined, trim_blocks=True,

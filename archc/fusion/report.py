@@ -49,15 +49,19 @@ def entries(program: Program, regions: Sequence[Region], setting: Setting) -> tu
         if region.fused is not None:
             after = region_bytes(region.fused, setting)
             done = flops + family(region.family).extra_flops(region.fused, setting)
-        # The core in the family's word, the operations around it by name.
-        around = [step.op.name for step in region.steps if step.op.follows]
-        operations = " + ".join([family(region.family).word(region.core), *around])
         entry = Entry(
-            region.template.name, operations, region.family, times, times * before, times * after, times * flops,
+            region.template.name, operations(region), region.family, times, times * before, times * after, times * flops,
             times * done, region.why,
         )  # fmt: skip
         found.setdefault((region.core, *(s.span for s in region.steps), region.family, region.why), []).append(entry)
     return tuple(_together(same) for same in found.values())
+
+
+def operations(region: Region) -> str:
+    """The core in the family's word, the operations around it by name; one that is left alone by its own."""
+    around = [step.op.name for step in region.steps if step.op.follows]
+    alone = region.fused is None and len(around) == len(region.steps) == 1
+    return " + ".join(around if alone else [family(region.family).word(region.core), *around])
 
 
 def _together(same: list[Entry]) -> Entry:

@@ -93,7 +93,7 @@ def results_and_gradients(
 
     In float16 the gradient of the first tensor is not wanted, as that of an image is not.
     """
-    wanted = [t.is_floating_point() for t in tensors]
+    wanted = [t.is_floating_point() and t.numel() > 0 for t in tensors]  # an empty one is not there
     if dtype == torch.float16 and sum(wanted) > 1:
         wanted[wanted.index(True)] = False
     given = [reordered(t, dtype).requires_grad_(want) for t, want in zip(tensors, wanted, strict=True)]

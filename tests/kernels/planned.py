@@ -126,7 +126,7 @@ small = net()
         """
 model net() {
     input x: [B, C=40, H, W]
-    output out = (x |> a: conv(68, 1) |> gelu |> b: conv(40, 1)) * x + x
+    output out = (x |> a: conv(68, 1) |> gelu |> b: conv(40, 1)) * mean(x, C) + x
 }
 small = net()
 """,
@@ -154,11 +154,12 @@ from std.recurrence import gated_linear
 model net() {
     input x: [B, C=20, H, W]
     q, k, v = [split_heads(t, 2) for t in (x |> qkv: linear(60) |> split(3, C))]
-    output y = gated_linear(q, k, v, sigmoid(k), raster(W)) |> merge_heads
+    y = gated_linear(q, k, v, sigmoid(k), cross(H, W)) |> sum(way)
+    output out = merge_heads(y + gated_linear(q, k, v, sigmoid(k), raster(W)))
 }
 small = net()
 """,
-        [{"B": 1, "H": 3, "W": 7}, {"B": 2, "H": 2, "W": 2}],
+        [{"B": 1, "H": 2, "W": 3}, {"B": 2, "H": 2, "W": 2}],
     ),
     "one_scan": (
         """

@@ -15,9 +15,9 @@ import pytest
 
 from archc import driver
 from archc.driver import figures
-from archc.fusion.cores import Offsets, Softmax
-from archc.fusion.families import family
+from archc.fusion.cores import Elementwise, Offsets, Softmax
 from archc.fusion.plan import Region, fuse
+from archc.fusion.report import operations
 from archc.ir.dataflow import steps
 from archc.ir.graph import Apply, ChildEntry, Entry, ListEntry, Template, Value
 from archc.locate import load_spec, shipped
@@ -56,7 +56,8 @@ def with_core(template: Template) -> list[Apply]:
     for step in steps(template.body, lambda _: None):
         if isinstance(step, Apply):
             core = step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
-            if core is not None and not isinstance(core, PARTS):
+            small = isinstance(core, Elementwise) and not any("B" in v.type for v in step.outputs)  # of parameters alone
+            if core is not None and not isinstance(core, PARTS) and not small:
                 found.append(step)
     return found
 
@@ -95,9 +96,8 @@ def table() -> str:
     rows: dict[tuple[str, ...], None] = {}
     for path in SPECS:
         for region in planned(path)[1]:
-            words = [family(region.family).word(region.core), *(s.op.name for s in region.steps if s.op.follows)]
             what = region.family if region.fused is not None else f"library: {region.why.partition(':')[0]}"
-            rows[path.stem.partition("_")[0], region.template.name, " + ".join(words), what] = None
+            rows[path.stem.partition("_")[0], region.template.name, operations(region), what] = None
     lines = ["| network | component | operations | kernels |", "|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 

@@ -47,11 +47,13 @@ class Rows(LinearFamily):
                 return Refused((place,), f"more than {WIDEST} channels are more than a program holds")
         if "B" not in start.type:
             return None  # a parameter: small
+        if any(not v.type.axes for v in values(step.inputs)):
+            return Refused((place,), "an operand is a single number in memory")
         places = around(view, place, start, self.channels(core, start.type))
         steps = [view.step(p) for p in places]
         busy = sum(not s.op.is_view(*(v.type for v in values(s.inputs))) for s in steps)
         if busy < 2:
-            return Refused((place,), "a norm alone is the library's") if isinstance(core, Norm) else None
+            return Refused((place,), f"a {'norm' if isinstance(core, Norm) else 'pointwise operation'} alone is the library's")
         numbers = varying([s for s in steps if s.op.follows])
         if owned is not None and isinstance(core, Norm):
             tensors, arguments = operands(steps, start)
