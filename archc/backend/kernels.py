@@ -36,15 +36,16 @@ MARK = """\
 
 
 class Piece(NamedTuple):
-    """What stands at the head of the lines of a file of kernels: the names that it defines, and its text with the comment
-    before it."""
+    """A function, class or constant of a file of kernels: the names that it defines and those that it reads, and its text
+    with the comment before it."""
 
     names: frozenset[str]
+    reads: frozenset[str]
     text: str
 
-    @property
-    def words(self) -> set[str]:
-        return set(re.findall(r"\w+", self.text))
+
+def _reads(node: ast.AST) -> frozenset[str]:
+    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
 
 
 @cache
@@ -67,7 +68,7 @@ def _pieces(name: str) -> tuple[Piece, ...]:
             continue
         else:
             names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        pieces.append(Piece(frozenset(names), "\n".join(lines[start:end])))
+        pieces.append(Piece(frozenset(names), _reads(node), "\n".join(lines[start:end])))
     return tuple(pieces)
 
 
@@ -157,13 +158,13 @@ class Kernels:
         return [MARK, *files, *operators]
 
     def _needed(self) -> dict[str, list[Piece]]:
-        """The pieces that the operators mention, or that those mention: by file, each behind those that it uses."""
-        words = set(re.findall(r"\w+", " ".join(self.texts.values())))
+        """The pieces that the operators read, or that those read: by file, each behind those that it uses."""
+        known = set(_reads(ast.parse("\n".join(self.texts.values()))))
         every = [(name, piece) for name in _ordered() for piece in _pieces(name)]
         needed: set[Piece] = set()
-        while more := {piece for _, piece in every if piece.names & words} - needed:
+        while more := {piece for _, piece in every if piece.names & known} - needed:
             needed |= more
-            words.update(*(piece.words for piece in more))
+            known.update(*(piece.reads for piece in more))
         found: dict[str, list[Piece]] = {}
         for name, piece in every:
             if piece in needed:
@@ -174,11 +175,11 @@ class Kernels:
     def imports(self) -> list[ast.Import | ast.ImportFrom]:
         """What those pieces import."""
         needed = self._needed()
-        words: set[str] = set().union(*(piece.words for pieces in needed.values() for piece in pieces))
+        known: set[str] = set().union(*(piece.reads for pieces in needed.values() for piece in pieces))
         nodes = (node for name in needed for node in _files()[name].body)
         found: list[ast.Import | ast.ImportFrom] = []
         for node in nodes:
-            names = [a for a in node.names if a.name in words] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            names = [a for a in node.names if a.name in known] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             if names and isinstance(node, ast.Import):
                 found.append(ast.Import(names))
             elif names and isinstance(node, ast.ImportFrom) and node.level == 0 and node.module != "__future__":

@@ -127,7 +127,7 @@ def judge(
 ) -> Verdict:
     """An operator by its kernels in `dtype`, held to `path` in float64 on the same rounded tensors, with gradients.
 
-    `mixed`: all but the first tensor stay in float32, as under autocast. In float32 the programs run in both orders.
+    `mixed`: all but the first tensors stay in float32, as under autocast. In float32 the programs run in both orders.
     The sum of a gradient may cancel by chance: an error a little beyond its limit has to be there for three random
     projections.
     """
@@ -143,7 +143,8 @@ def _judge(
 ) -> Verdict:
     rounded = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
     if mixed:
-        rounded = [rounded[0], *(t.float() if t.is_floating_point() else t for t in tensors[1:])]
+        whole = [t.float() if t.is_floating_point() else t for t in tensors]
+        rounded = rounded[: operator.cast] + whole[operator.cast :]
     exact = [t.double() if t.is_floating_point() else t for t in rounded]
     wanted, found = (results_and_gradients(f, ts, numbers, dtype, seed) for f, ts in ((path, exact), (operator, rounded)))
     limit = LIMITS[str(dtype).removeprefix("torch.")]

@@ -159,7 +159,7 @@ model net() {
 }
 small = net()
 """,
-        [{"B": 1, "H": 2, "W": 3}, {"B": 2, "H": 2, "W": 2}],
+        [{"B": 1, "H": 3, "W": 7}, {"B": 2, "H": 2, "W": 2}],
     ),
     "one_scan": (
         """
@@ -181,7 +181,7 @@ model net() {
 }
 small = net()
 """,
-        [{"B": 1, "H": 3, "W": 15}, {"B": 2, "H": 2, "W": 3}],
+        [{"B": 2, "H": 9, "W": 31}, {"B": 2, "H": 2, "W": 3}],
     ),
     "one_tiled": (
         """
@@ -200,10 +200,11 @@ small = net()
     ),
     "one_dynamic": (
         """
-from std.attention import dynconv
+from std.layout import split_heads, merge_heads
 model net() {
     input x: [B, C=20, H, W]
-    output y = dynconv(x, x |> near: conv(9, 1), neighborhood(3))
+    near = x |> near: conv(18, 1) |> rearrange("C=(heads tap) -> heads tap", heads=2)
+    output y = aggregate(near, split_heads(x, 2), neighborhood(3, dilation=2)) |> merge_heads
 }
 small = net()
 """,

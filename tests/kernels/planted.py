@@ -14,8 +14,9 @@ import ast
 import json
 import random
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def _changes(owner: ast.AST, device: bool) -> Iterator[tuple[str, Any, str]]:
                 yield "loop", call, f"{ast.unparse(func)}({first}, {last} - {step}, {step}{rest})"
                 yield "loop", call, f"{ast.unparse(func)}({first} + {step}, {last}, {step}{rest})"
             case ast.Subscript(slice=ast.Tuple(elts=[a, b])) if {ast.unparse(a), ast.unparse(b)} == {":", "None"}:
-                yield "index", node, f"{ast.unparse(node.value)}[{ast.unparse(b)}, {ast.unparse(a)}]"
+                yield "index", node, f"({ast.unparse(node.value)})[{ast.unparse(b)}, {ast.unparse(a)}]"
             case ast.Attribute(attr="float32") if device and _is(node.value, "tl"):
                 yield "precision", node, "tl.bfloat16"
             case ast.AugAssign() | ast.Expr(value=ast.Call()) if device:
@@ -174,9 +175,10 @@ def fates(network: str, count: int | None) -> Iterator[Fate]:
         net.load_state_dict(weights)
         given = [random_inputs({i.name: i.value for i in program.inputs}, s, program.root) for s in NETWORKS[network][1]]
         tasks = [called for inputs in given for called in calls(module, lambda: net(**inputs))]  # noqa: B023
-    tasks.sort(key=lambda called: sum(t.numel() for t in called[1]))
-    names = [next(n for n, v in vars(module).items() if v is operator) for operator, _, _ in tasks]
-    every = bugs(text)
+        tasks.sort(key=lambda called: sum(t.numel() for t in called[1]))
+        names = [next(n for n, v in vars(module).items() if v is operator) for operator, _, _ in tasks]
+        lines = executed(module, lambda: _caught(module, names, tasks))
+    every = [bug for bug in bugs(text) if bug.line in lines]
     chosen = every if count is None else random.Random(network).sample(every, min(count, len(every)))
     for bug in chosen:
         start, caught = time.perf_counter(), ""
@@ -186,6 +188,26 @@ def fates(network: str, count: int | None) -> Iterator[Fate]:
         except Exception as error:
             caught = f"{type(error).__name__}: {str(error)[:100]}"
         yield Fate(bug, caught, round(time.perf_counter() - start, 2))
+
+
+def executed(module: Any, run: Callable[[], object]) -> set[int]:
+    """The lines of a module that `run` executes, in kernels too. A kernel may have parts for other networks."""
+    found: set[int] = set()
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename != module.__file__:
+            return None
+        found.add(frame.f_lineno)
+        return trace
+
+    sys.settrace(trace)
+    threading.settrace(trace)  # backward passes run in threads of their own
+    try:
+        run()
+    finally:
+        sys.settrace(None)
+        threading.settrace(None)  # pyright: ignore
+    return found
 
 
 WAYS = {"float32": ("float32", False), "bfloat16": ("bfloat16", False), "autocast": ("bfloat16", True)}
