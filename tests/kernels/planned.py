@@ -14,6 +14,7 @@ from archc import driver
 from archc.backend.module import Figures, emit
 from archc.contract import Contract
 from archc.elaborate.loader import load
+from archc.fusion.families import family
 from archc.fusion.plan import fuse
 from archc.ir.program import Program
 from archc.locate import Spec, load_spec, shipped
@@ -458,7 +459,7 @@ def small(name: str) -> tuple[Program, Contract]:
 
 
 def random_network(seed: int) -> tuple[Program, Contract, list[dict[str, int]]]:
-    """A network of a random spec that has something to fuse, and sizes that it takes; the same one for the same seed."""
+    """A network of a random spec that has something for kernels, and sizes that it takes; the same one for the same seed."""
     sys.path.append(str(Path(__file__).parent.parent))
     from whole_specs.author import Diverged, Unfit
     from whole_specs.checks import build
@@ -473,7 +474,7 @@ def random_network(seed: int) -> tuple[Program, Contract, list[dict[str, int]]]:
         except (Diverged, Unfit):
             continue
         program, contract, _ = build(spec.text, spec.variants[0].name)
-        if any(region.fused is not None for region in fuse(program)[1]):
+        if any(region.fused is not None and family(region.family).operator for region in fuse(program)[1]):
             sizes = choose_sizes(program, contract)
             return program, contract, [s for s in sizes if math.prod(s.values()) <= MOST] or sizes[:1]
     raise AssertionError
