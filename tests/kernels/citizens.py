@@ -288,13 +288,12 @@ def fully_sharded(given: Given) -> None:
 
 def distributed(given: Given, kind: str) -> None:
     """Two processes with half of the batch each have the gradients of the whole."""
-    port = 20000 + os.getpid() % 20000 + (kind == "fsdp")
-    torch.multiprocessing.spawn(_rank, (kind, str(given.folder), port, given.net, given.x, given.grads), nprocs=2)
+    store = f"file://{given.folder}/{kind}.store"
+    torch.multiprocessing.spawn(_rank, (kind, store, given.net, given.x, given.grads), nprocs=2)
 
 
-def _rank(rank: int, kind: str, folder: str, port: int, net: Any, x: Tensor, grads: list[Tensor]) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+def _rank(rank: int, kind: str, store: str, net: Any, x: Tensor, grads: list[Tensor]) -> None:
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     torch.set_num_threads(1)
     try:
         if kind == "ddp":
@@ -309,8 +308,13 @@ def _rank(rank: int, kind: str, folder: str, port: int, net: Any, x: Tensor, gra
         whole(x[rank : rank + 1]).square().sum().backward()
         found = [p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad for p in net.parameters()]
         close([2 * g for g in found], grads)
+        torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
+    # Gloo's threads outlive the group and may still let go of a tensor while the interpreter is torn down, which
+    # aborts the process now and then (pytorch/pytorch#179291): everything has been checked, so none of that is run.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def main(folder: Path) -> None:

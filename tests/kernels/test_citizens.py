@@ -27,19 +27,21 @@ assert all(p.grad is not None for p in net.parameters())
 """
 
 
-def run(*arguments: str, folder: Path) -> str:
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    return done
 
 
 def test_every_check_of_an_operator(tmp_path: Path) -> None:
     pytest.importorskip("triton")
     pytest.importorskip("torch")
-    outcomes = json.loads(run(str(HERE / "citizens.py"), str(tmp_path), folder=tmp_path).splitlines()[-1])
+    done = run(str(HERE / "citizens.py"), str(tmp_path), folder=tmp_path)
+    outcomes = json.loads(done.stdout.splitlines()[-1])
     assert len(outcomes) == 19
-    assert not {name: error for name, error in outcomes.items() if error}
+    # A process that aborts says why on its standard error only.
+    assert not {name: error for name, error in outcomes.items() if error}, done.stderr[-4000:]
 
 
 def test_a_module_with_kernels_needs_no_triton(tmp_path: Path) -> None:
