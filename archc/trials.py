@@ -103,6 +103,34 @@ def make(module: ModuleType, program: Program, dtype: str = "float64") -> Any:
         return getattr(module, global_name(program.name))().to(getattr(torch, dtype)).eval()
 
 
+FusedCall = tuple[Any, list[Any], list[Any]]
+"""A fused operator, and the tensors and numbers that it is called with."""
+
+
+def fused_calls(module: Any, run: Callable[[], object]) -> list[FusedCall]:
+    """What the fused operators of a module are called with in `run`, where they compute in plain PyTorch; the same one
+    with tensors of the same sizes once."""
+    from torch import Tensor
+
+    if not hasattr(module, "FusedOp"):
+        return []
+    found: dict[tuple[Any, ...], FusedCall] = {}
+
+    def call(operator: Any, *given: Any) -> Any:
+        given = tuple(module.unpacked(given))
+        tensors = [item.detach() for item in given if isinstance(item, Tensor)]
+        numbers = list(given[len(tensors) :])
+        found.setdefault((operator.name, *(t.shape for t in tensors)), (operator, tensors, numbers))
+        return operator.torch_path(*given)
+
+    whole, module.FusedOp.__call__ = module.FusedOp.__call__, call
+    try:
+        run()
+    finally:
+        module.FusedOp.__call__ = whole
+    return list(found.values())
+
+
 def as_model(net: Any, program: Program) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
     """The module as `archc.reference.answers` wants it: weights and inputs to outputs by name."""
     import torch

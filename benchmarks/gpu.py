@@ -39,7 +39,7 @@ from archc.fusion.plan import calls
 from archc.ir.graph import Fused, Template, statements
 from archc.ir.program import Program
 from archc.sizing import choose
-from archc.trials import loaded
+from archc.trials import fused_calls, loaded
 from archc.verify import choose_sizes
 
 NETWORKS = ("van_b0", "van_b2", "maxvit_tiny", "vig_t", "conv_attention", "mamba_attention")
@@ -155,24 +155,9 @@ class kernels:
 
 def operands(module: Any, net: Any, inputs: dict[str, Any]) -> list[tuple[Any, list[Any]]]:
     """Every fused operator of a network with what it is called with, each set of shapes once."""
-    found: dict[tuple[Any, ...], tuple[Any, list[Any]]] = {}
-
-    def note(operator: Any, *given: Any) -> Any:
-        given = tuple(module.unpacked(given))
-        shapes = tuple(item.shape for item in given if isinstance(item, torch.Tensor))
-        copies = [item.detach().clone() if isinstance(item, torch.Tensor) else item for item in given]
-        found.setdefault((operator.name, shapes), (operator, copies))
-        return operator.torch_path(*given)
-
-    if not hasattr(module, "FusedOp"):
-        return []
-    whole, module.FusedOp.__call__ = module.FusedOp.__call__, note
-    try:
-        with torch.no_grad():
-            net(**inputs)
-    finally:
-        module.FusedOp.__call__ = whole
-    return list(found.values())
+    with torch.no_grad():
+        found = fused_calls(module, lambda: net(**inputs))
+    return [(operator, [*(tensor.clone() for tensor in tensors), *numbers]) for operator, tensors, numbers in found]
 
 
 def gradients(run: Callable[..., Any], given: list[Any], seed: int = 0) -> list[Any]:

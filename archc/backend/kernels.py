@@ -1,17 +1,18 @@
 """The text of fused operators: the functions of their kernels, their PyTorch twins, and one line that makes each.
 
-Kernels are files of `codegen/kernels`, which a module contains as they are; what is a region's own are small functions
-that those are given.
+Kernels stand in `codegen/kernels` as a module contains them; what is a region's own are small functions that those are
+given.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from archc.backend.kernel_files import needed
 from archc.backend.layout import lay_out
 from archc.backend.operand import Operand
 from archc.backend.writer import ClassNames, Line, Writer, count_uses, without_unused
@@ -20,7 +21,6 @@ from archc.ir.graph import Apply, Drawn, Fused, Owned, Value
 from archc.ir.sym import Apply as SymApply
 from archc.ir.sym import Const, Scalar, Sym, Var
 from archc.ir.types import Dim
-from archc.resources import folder
 
 if TYPE_CHECKING:
     from archc.backend.needs import Needs
@@ -33,65 +33,6 @@ MARK = """\
 # fmt: off
 # pyright: reportInvalidTypeForm=false, reportOptionalMemberAccess=false, reportMissingImports=false
 # pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportCallIssue=false"""
-
-
-class Piece(NamedTuple):
-    """A function, class or constant of a file of kernels: the names that it defines and those that it reads, and its text
-    with the comment before it."""
-
-    names: frozenset[str]
-    reads: frozenset[str]
-    text: str
-
-
-def _reads(node: ast.AST) -> frozenset[str]:
-    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
-
-
-@cache
-def _files() -> dict[str, ast.Module]:
-    """The files of `codegen/kernels`, by name."""
-    paths = sorted((folder("codegen") / "kernels").glob("*.py"))
-    return {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
-
-
-@cache
-def _pieces(name: str) -> tuple[Piece, ...]:
-    """All of `codegen/kernels/NAME.py` but its imports."""
-    lines = (folder("codegen") / "kernels" / f"{name}.py").read_text(encoding="utf-8").splitlines()
-    pieces, end = [], 0
-    for node in _files()[name].body:
-        start, end = end, node.end_lineno or 0
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names = {node.name}
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            continue
-        else:
-            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        pieces.append(Piece(frozenset(names), _reads(node), "\n".join(lines[start:end])))
-    return tuple(pieces)
-
-
-@cache
-def _uses(name: str) -> tuple[str, ...]:
-    """The files that a file imports from beside it."""
-    imports = (n for n in _files()[name].body if isinstance(n, ast.ImportFrom) and n.level == 1)
-    return tuple(n.module for n in imports if n.module)
-
-
-@cache
-def _ordered() -> tuple[str, ...]:
-    """All files, each behind those that it uses."""
-    found: dict[str, None] = {}
-
-    def need(name: str) -> None:
-        for other in _uses(name):
-            need(other)
-        found.setdefault(name)
-
-    for name in _files():
-        need(name)
-    return tuple(found)
 
 
 class Kernels:
@@ -149,42 +90,13 @@ class Kernels:
         """What stands at the head of the lines of an operator's text."""
         return set(re.findall(r"^(?:def )?(\w+)(?=\(| =)", self.texts[name], re.M))
 
-    def parts(self, namespace: str) -> list[str]:
-        """What the operators need of the files of kernels, and then the operators."""
+    def parts(self, namespace: str) -> tuple[list[str], Sequence[ast.Import | ast.ImportFrom]]:
+        """What the operators need of the files of kernels, and then the operators; and what that imports."""
         operators = [text.replace("{namespace}", namespace) for text in self.texts.values()]
         if not operators:
-            return []
-        files = ("\n".join(piece.text for piece in pieces).strip("\n") for pieces in self._needed().values())
-        return [MARK, *files, *operators]
-
-    def _needed(self) -> dict[str, list[Piece]]:
-        """The pieces that the operators read, or that those read: by file, each behind those that it uses."""
-        known = set(_reads(ast.parse("\n".join(self.texts.values()))))
-        every = [(name, piece) for name in _ordered() for piece in _pieces(name)]
-        needed: set[Piece] = set()
-        while more := {piece for _, piece in every if piece.names & known} - needed:
-            needed |= more
-            known.update(*(piece.reads for piece in more))
-        found: dict[str, list[Piece]] = {}
-        for name, piece in every:
-            if piece in needed:
-                found.setdefault(name, []).append(piece)
-        return found
-
-    @property
-    def imports(self) -> list[ast.Import | ast.ImportFrom]:
-        """What those pieces import."""
-        needed = self._needed()
-        known: set[str] = set().union(*(piece.reads for pieces in needed.values() for piece in pieces))
-        nodes = (node for name in needed for node in _files()[name].body)
-        found: list[ast.Import | ast.ImportFrom] = []
-        for node in nodes:
-            names = [a for a in node.names if a.name in known] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
-            if names and isinstance(node, ast.Import):
-                found.append(ast.Import(names))
-            elif names and isinstance(node, ast.ImportFrom) and node.level == 0 and node.module != "__future__":
-                found.append(ast.ImportFrom(node.module, names, 0))
-        return found
+            return [], ()
+        files = needed("\n".join(operators))
+        return [MARK, *files.texts, *operators], files.imports
 
 
 def number_names(region: Fused) -> list[str]:

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archc.backend.classes import Classes, ClassWriter, docstring
@@ -14,6 +14,7 @@ from archc.backend.classifier import Classifier, classifier_of
 from archc.backend.constructor import Constructor, init_call, python_type
 from archc.backend.document import WIDTH
 from archc.backend.fold import fold_constants
+from archc.backend.kernel_files import kernel_globals
 from archc.backend.layout import lay_out
 from archc.backend.needs import Needs
 from archc.backend.outputs import forward_lines
@@ -22,7 +23,6 @@ from archc.backend.python import (
     class_name,
     global_name,
     identifier,
-    kernel_globals,
     literal,
     plain_text,
     quoted,
@@ -152,7 +152,7 @@ class _File:
             names.add(NAME)
         self.written = classes
         namespace = f"archc_{identifier(self.program.name)}_{spec_hash(self.program)[:8]}"
-        kernels = self.needs.kernels.parts(namespace)
+        kernels, imports = self.needs.kernels.parts(namespace)
         parts = [*self.needs.helper_texts("\n".join([*classes, *kernels])), *classes, *kernels]
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(str(folder("codegen"))), undefined=jinja2.StrictUndefined, trim_blocks=True,
@@ -164,7 +164,7 @@ class _File:
             version=__version__, spec=plain_text(_base(self.program.source.name)), hash=spec_hash(self.program)[:16],
             doc="\n".join(textwrap.wrap(plain_text(self.program.doc.strip().split("\n")[0]) or self.program.name, WIDTH - 3)),
             facts=self._facts(),
-            imports=self._imports(body), exports=exports, parts=parts,
+            imports=self._imports(body, imports), exports=exports, parts=parts,
         )  # fmt: skip
         return text.rstrip("\n") + "\n"
 
@@ -175,9 +175,9 @@ class _File:
         found = {name for name in kernels.texts if kernels.defines(name) & ours}
         text = "\n".join(self.written)
         if any(re.search(rf"(?<![\w.]){name}\b(?!\()", text) for name in kernels.texts):
-            stored = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-            given = {n.arg for n in ast.walk(ast.parse(text)) if isinstance(n, ast.arg)}
-            found |= kernels.texts.keys() & (stored | given)
+            nodes = list(ast.walk(ast.parse(text)))
+            stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            found |= kernels.texts.keys() & (stored | {n.arg for n in nodes if isinstance(n, ast.arg)})
         return found
 
     # ---- header
@@ -199,7 +199,7 @@ class _File:
             part for line in lines for part in textwrap.wrap(plain_text(line), WIDTH, subsequent_indent=" " * 8) or [""]
         ]
 
-    def _imports(self, body: str) -> list[str]:
+    def _imports(self, body: str, of_kernels: Sequence[ast.Import | ast.ImportFrom]) -> list[str]:
         """The import statements, in blocks: the standard library, then torch."""
         modules: set[str] = set()
         names: dict[str, set[str]] = {"torch": {"Tensor", "nn"}}
@@ -212,7 +212,7 @@ class _File:
             names.setdefault("typing", set()).add("Any")
         if "checkpoint(" in body:
             names.setdefault("torch.utils.checkpoint", set()).add("checkpoint")
-        for node in self.needs.kernels.imports:
+        for node in of_kernels:
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
             else:

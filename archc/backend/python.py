@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from archc.backend.kernel_files import kernel_globals
 from archc.backend.layout import lay_out as lay_out
 from archc.ir.sym import Apply, Comprehension, Const, Extent, FnDef, Sym, Var
 from archc.resources import folder
@@ -132,14 +133,6 @@ def identifier(name: str) -> str:
     """A variable's name close to the author's, which hides nothing that a generated file uses."""
     name = attribute_name(name)
     return f"{name}_" if name in _NAMES or name in _helpers() else name
-
-
-@cache
-def kernel_globals() -> frozenset[str]:
-    """All that files of kernels define or import."""
-    texts = [path.read_text(encoding="utf-8") for path in (folder("codegen") / "kernels").glob("*.py")]
-    heads = r"^(?:def |class )?(\w+)(?=\(|:| =)|^ *(?:import|from .* import) (.+)$|^    (\w+): Any ="
-    return frozenset(re.findall(r"\w+", " ".join(" ".join(found) for t in texts for found in re.findall(heads, t, re.M))))
 
 
 def global_name(name: str) -> str:

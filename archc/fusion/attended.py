@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from archc.fusion.cores import Mixture, Offsets, Scores, Softmax
-from archc.fusion.view import View
+from archc.fusion.view import View, core_of
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Value
 from archc.records import dataclass
@@ -33,11 +33,7 @@ def attended(view: View, place: int, core: Scores) -> Attended | str:
     places, maps, last = [place], list(masks), first.outputs[0]
     tables, instead = dict[int, int](), dict[int, Apply]()
     while True:
-        # A table of offsets reads the scores for their axes only, which the queries have too.
-        for user in view.users.get(last.uid, []):
-            table, *like = values(view.step(user).inputs)
-            if isinstance(core_of(view.step(user)), Offsets) and table.uid != last.uid and like == [last]:
-                instead[user] = replace(view.step(user), inputs=(table, q))
+        instead |= tables_beside(view, last, q)
         after = view.reader(last, instead)
         if after is None:
             return "its scores have more than one reader"
@@ -77,8 +73,15 @@ def attended(view: View, place: int, core: Scores) -> Attended | str:
     return Attended((*places, final), q, k, v, tuple(maps), tables, instead)
 
 
-def core_of(step: Apply) -> object:
-    return step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
+def tables_beside(view: View, scores: Value, q: Value) -> dict[int, Apply]:
+    """What stands in the place of tables of offsets that read the scores: they do so for the axes only, which the queries
+    have too."""
+    found = {}
+    for user in view.users.get(scores.uid, []):
+        table, *like = values(view.step(user).inputs)
+        if isinstance(core_of(view.step(user)), Offsets) and table.uid != scores.uid and like == [scores]:
+            found[user] = replace(view.step(user), inputs=(table, q))
+    return found
 
 
 def riding(x: Value) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from archc.analysis.setting import Setting
 from archc.fusion.cores import Core
 from archc.fusion.cost import of_library
 from archc.fusion.families import families, family
-from archc.fusion.view import Found, Refused, View, read_in, readers
+from archc.fusion.view import Found, Refused, View, core_of, read_in, readers
 from archc.ir.dataflow import Turn, steps, values
 from archc.ir.graph import (
     Apply,
@@ -150,7 +150,7 @@ class _Plan:
                 if not view.free(place):
                     continue
                 step = view.step(place)
-                core = step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
+                core = core_of(step)
                 if core is None or not isinstance(core, kind.cores):
                     continue
                 match kind.find(view, place, core):

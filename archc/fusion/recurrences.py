@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from archc.fusion.cores import Contraction, Recurrence
 from archc.fusion.families.base import Family
-from archc.fusion.view import View
+from archc.fusion.view import View, core_of
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
 from archc.ir.sym import Const, Scalar
@@ -47,8 +47,7 @@ def _multiplies(step: Apply) -> bool:
     inputs = list(values(step.inputs))
     if len(inputs) != 2:
         return False
-    core = step.op.core(*(v.type for v in inputs))
-    if isinstance(core, Contraction):
+    if isinstance(core := core_of(step), Contraction):
         return not core.axes
     return step.op.follows and step.op.slopes("a", "b", result="y") == ("b", "a")
 
@@ -81,7 +80,7 @@ def summed(view: View, states: Value) -> tuple[int, Value, tuple[str, ...]] | No
     if place is None:
         return None
     inputs = list(values(view.step(place).inputs))
-    core = view.step(place).op.core(*(v.type for v in inputs))
+    core = core_of(view.step(place))
     if not isinstance(core, Contraction) or not core.axes:
         return None
     (other,) = [v for v in inputs if v.uid != states.uid] or [states]

@@ -26,6 +26,11 @@ from archc.ir.sym import Scalar
 from archc.records import dataclass
 
 
+def core_of(step: Apply) -> Core | None:
+    """What a kernel could be built around, of an operation."""
+    return step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
+
+
 @dataclass(frozen=True)
 class Found:
     """What a family would compute together: the places of the operations, and what its operator is called with.

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import triton
-from planned import Called, as_compiled, calls, variants
+from planned import as_compiled, variants
 from slots import Instructions, amd, loops, nvidia, weigh
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
@@ -31,7 +31,7 @@ from triton.runtime.jit import JITFunction
 from archc.backend.python import global_name, identifier
 from archc.ir.program import Program
 from archc.sizing import choose
-from archc.trials import loaded
+from archc.trials import FusedCall, fused_calls, loaded
 
 BATCH = 128
 TARGETS = {
@@ -222,7 +222,7 @@ def compiling(target: str) -> Iterator[Launches]:
         JITFunction.run = launches.compile
 
 
-def launch(launches: Launches, name: str, called: Called) -> None:
+def launch(launches: Launches, name: str, called: FusedCall) -> None:
     """An operator's kernels, forward and backward."""
     operator, tensors, given = called
     numbers = [float(number) for number in given]
@@ -232,12 +232,12 @@ def launch(launches: Launches, name: str, called: Called) -> None:
     operator.backward(made[: operator.outputs], operator.kept(made), tensors, numbers, [True] * len(tensors))
 
 
-def called(module: Any, program: Program, sizes: Mapping[str, int]) -> list[Called]:
+def called(module: Any, program: Program, sizes: Mapping[str, int]) -> list[FusedCall]:
     """What the operators of a module are called with at some sizes, in bfloat16 on the meta device."""
     net = getattr(module, global_name(program.name))().to(torch.bfloat16).eval()
     shapes = {i.name: [axis.size.evaluate(sizes) for axis in i.value.type.axes] for i in program.inputs}
     inputs = {identifier(n): torch.empty(shape, dtype=torch.bfloat16) for n, shape in shapes.items()}
-    return calls(module, lambda: net(**inputs))
+    return fused_calls(module, lambda: net(**inputs))
 
 
 def compile_all(target: str, only: tuple[str, ...] = ()) -> dict[str, Compiled]:

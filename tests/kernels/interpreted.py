@@ -20,14 +20,14 @@ from typing import Any
 
 import hardened
 import torch
-from planned import NETWORKS, Called, calls, random_network, small, with_kernels
+from planned import NETWORKS, random_network, small, with_kernels
 
 from archc.backend.python import identifier
 from archc.contract import Contract
 from archc.ir.program import Program
 from archc.reference.interpreter import run
 from archc.reference.seeded import seeded_weights
-from archc.trials import loaded, make, named_outputs, random_inputs
+from archc.trials import FusedCall, fused_calls, loaded, make, named_outputs, random_inputs
 from archc.weights.keys import state_dict
 
 # The largest errors, as a share of the norm.
@@ -162,7 +162,7 @@ def _judge(
     return max(verdicts, key=lambda v: v.error / (v.limit or 1.0))
 
 
-def check_operator(network: str, called: Called, dtype: torch.dtype, mixed: bool = False) -> Row:
+def check_operator(network: str, called: FusedCall, dtype: torch.dtype, mixed: bool = False) -> Row:
     operator, tensors, numbers = called
     start = time.perf_counter()
     verdict = judge(operator.torch_path, operator, tensors, numbers, dtype, mixed)
@@ -197,7 +197,7 @@ def check_network(
                 del os.environ["ARCHC_KERNELS"]
 
         exact: list[Run] = []
-        found = calls(module, lambda: exact.append(go(torch.float64, True)))
+        found = fused_calls(module, lambda: exact.append(go(torch.float64, True)))
         yield compared(network, sizes, "float64", exact[0], meaning, LIMITS["float64"])
         for at, called in enumerate(found):
             for dtype in dtypes if thorough else [dtypes[at % len(dtypes)]] if dtypes else []:

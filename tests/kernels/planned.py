@@ -6,9 +6,8 @@ import itertools
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from archc import driver
 from archc.backend.module import Figures, emit
@@ -164,10 +163,14 @@ small = net()
     ),
     "one_scan": (
         """
-from std.recurrence import selective_scan
 model net() {
     input x: [B, C=20, H, W]
-    output z = x |> ssm: selective_scan(cross(H, W), states=3) |> sum(way)
+    param a: [C=20, s=3] = normal(1.0)
+    param skip: [C=20] = 1
+    dt = softplus(x)
+    b, c = [rename(t, C="s") for t in (x |> bc: linear(6, bias=false) |> split(2, C))]
+    h = recur(exp(dot(dt, -exp(a))), dot(dt * x, b), cross(H, W))
+    output z = (dot(h, c, s) + skip * x) |> sum(way)
 }
 small = net()
 """,
@@ -487,33 +490,3 @@ def variants() -> Iterator[tuple[str, Program, Contract]]:
         for name in spec.variants:
             program = driver.build(spec, name)
             yield name, program, driver.contract_of(program)
-
-
-# ---- operators
-
-Called = tuple[Any, list[Any], list[Any]]
-"""A fused operator, and the tensors and numbers that it was called with."""
-
-
-def calls(module: Any, run: Callable[[], object]) -> list[Called]:
-    """What the fused operators of a module are called with in `run`, where they compute in plain PyTorch; the same one
-    with tensors of the same sizes once."""
-    from torch import Tensor
-
-    if not hasattr(module, "FusedOp"):
-        return []
-    found: dict[tuple[Any, ...], Called] = {}
-
-    def call(operator: Any, *given: Any) -> Any:
-        given = tuple(module.unpacked(given))
-        tensors = [item.detach() for item in given if isinstance(item, Tensor)]
-        numbers = list(given[len(tensors) :])
-        found.setdefault((operator.name, *(t.shape for t in tensors)), (operator, tensors, numbers))
-        return operator.torch_path(*given)
-
-    whole, module.FusedOp.__call__ = module.FusedOp.__call__, call
-    try:
-        run()
-    finally:
-        module.FusedOp.__call__ = whole
-    return list(found.values())

@@ -162,10 +162,10 @@ class Fate:
 def fates(network: str, count: int | None) -> Iterator[Fate]:
     """Plants `count` bugs (all, without) into a network's module. Its operators run at both of its sizes."""
     import interpreted  # noqa: F401 (before any kernel)
-    from planned import NETWORKS, calls, small, with_kernels
+    from planned import NETWORKS, small, with_kernels
 
     from archc.reference.seeded import seeded_weights
-    from archc.trials import loaded, make, random_inputs
+    from archc.trials import fused_calls, loaded, make, random_inputs
 
     program, contract = small(network)
     text = with_kernels(program, contract)
@@ -174,7 +174,7 @@ def fates(network: str, count: int | None) -> Iterator[Fate]:
         net = make(module, program)
         net.load_state_dict(weights)
         given = [random_inputs({i.name: i.value for i in program.inputs}, s, program.root) for s in NETWORKS[network][1]]
-        tasks = [called for inputs in given for called in calls(module, lambda: net(**inputs))]  # noqa: B023
+        tasks = [called for inputs in given for called in fused_calls(module, lambda: net(**inputs))]  # noqa: B023
         tasks.sort(key=lambda called: sum(t.numel() for t in called[1]))
         names = [next(n for n, v in vars(module).items() if v is operator) for operator, _, _ in tasks]
         sound: list[str] = []

@@ -18,8 +18,9 @@ from archc.driver import figures
 from archc.fusion.cores import Elementwise, Offsets, Softmax
 from archc.fusion.plan import Region, fuse
 from archc.fusion.report import operations
+from archc.fusion.view import core_of
 from archc.ir.dataflow import steps
-from archc.ir.graph import Apply, ChildEntry, Entry, ListEntry, Template, Value
+from archc.ir.graph import Apply, ChildEntry, Entry, ListEntry, Template
 from archc.locate import load_spec, shipped
 
 # What families take with others: by itself it is a row operation or a table, which PyTorch computes as well.
@@ -55,7 +56,7 @@ def with_core(template: Template) -> list[Apply]:
     found = []
     for step in steps(template.body, lambda _: None):
         if isinstance(step, Apply):
-            core = step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
+            core = core_of(step)
             small = isinstance(core, Elementwise) and not any("B" in v.type for v in step.outputs)  # of parameters alone
             if core is not None and not isinstance(core, PARTS) and not small:
                 found.append(step)

@@ -11,10 +11,10 @@ from dataclasses import asdict
 
 import torch
 from interpreted import check_operator
-from planned import calls, small, with_kernels
+from planned import small, with_kernels
 
 from archc.reference.seeded import seeded_weights
-from archc.trials import loaded, make, random_inputs
+from archc.trials import fused_calls, loaded, make, random_inputs
 
 SIZES = ({"B": 3, "H": 8, "W": 10, "L": 9}, {"B": 1, "H": 6, "W": 70, "L": 67}, {"B": 2, "H": 6, "W": 8, "L": 7})
 
@@ -27,7 +27,7 @@ def main() -> None:
         network.load_state_dict(seeded_weights(program))
         for at, sizes in enumerate(SIZES):
             inputs = random_inputs({i.name: i.value for i in program.inputs}, sizes, program.root)
-            found = calls(module, lambda given=inputs: network(**given))
+            found = fused_calls(module, lambda given=inputs: network(**given))
             for count, called in enumerate(c for c in found if not c[0].mean):
                 dtype = torch.bfloat16 if (at + count) % 2 else torch.float16
                 print(json.dumps(asdict(check_operator("stencils", called, dtype))), flush=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from archc.analysis.setting import Setting
 from archc.backend.operand import Operand
-from archc.fusion.attended import attended, core_of, riding
+from archc.fusion.attended import attended, riding
 from archc.fusion.cores import Mixture, Offsets, Scores
 from archc.fusion.cost import Work, region_bytes
 from archc.fusion.families.base import Family
-from archc.fusion.view import Found, Refused, View
+from archc.fusion.view import Found, Refused, View, core_of
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
 from archc.ir.sym import Const, Scalar

@@ -3,16 +3,16 @@ each block and head."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from archc.analysis.setting import Setting
 from archc.backend.operand import Operand
+from archc.fusion.attended import tables_beside
 from archc.fusion.cores import Mixture, Offsets, Scores, Softmax
 from archc.fusion.cost import Work, region_bytes
 from archc.fusion.families.base import Family
-from archc.fusion.view import Found, Refused, View
+from archc.fusion.view import Found, Refused, View, core_of
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
 from archc.ir.sym import Scalar
@@ -47,18 +47,14 @@ class Blocks(Family):
         places, numbers, bias, last = [place], list[Scalar](), None, scores.outputs[0]
         instead: dict[int, Apply] = {}
         while True:
-            # A table of offsets reads the scores for their axes only, which the queries have too.
-            for user in view.users.get(last.uid, []):
-                table, *like = values(view.step(user).inputs)
-                if isinstance(_core(view.step(user)), Offsets) and table.uid != last.uid and like == [last]:
-                    instead[user] = replace(view.step(user), inputs=(table, q))
+            instead |= tables_beside(view, last, q)
             after = view.reader(last, instead)
             if after is None:
                 return Refused(tuple(places), "its scores have more than one reader")
             step = view.step(after)
             places.append(after)
             (made,) = step.outputs
-            kind = _core(step)
+            kind = core_of(step)
             if isinstance(kind, Softmax) and kind.axis == TAP:
                 break
             others = [v for v in values(step.inputs) if v.uid != last.uid]
@@ -71,7 +67,7 @@ class Blocks(Family):
                 return Refused(tuple(places), f"`{step.op.name}` stands between its scores and their softmax")
             last = made
         final = view.reader(made)
-        if final is None or not isinstance(mixture := _core(view.step(final)), Mixture) or mixture.over != core.over:
+        if final is None or not isinstance(mixture := core_of(view.step(final)), Mixture) or mixture.over != core.over:
             return Refused(tuple(places), "no sum over the same region follows the softmax")
         places.append(final)
         weights, v, *_ = values(view.step(final).inputs)
@@ -127,10 +123,6 @@ def _members(block: Block) -> int:
     return fixed(block.size) if block.size is not None else 1
 
 
-def _core(step: Apply) -> object:
-    return step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
-
-
 def _scale(step: Apply) -> tuple[str, Scalar] | None:
     """`*` or `/` and the number, where the operation scales one tensor."""
     numbers = step.op.numbers
@@ -151,7 +143,7 @@ def _is_offset(view: View, value: Value, core: Scores) -> bool:
     place = view.makers.get(value.uid)
     if place is None:
         return False
-    kind = _core(view.step(place))
+    kind = core_of(view.step(place))
     return isinstance(kind, Offsets) and kind.over == core.over and len(_lead(value)) <= 1 and "B" not in value.type
 
 

@@ -10,7 +10,7 @@ from archc.backend.operand import Operand
 from archc.fusion.cores import Line, Mixture, Scores, Softmax, Taps
 from archc.fusion.cost import Work, region_bytes
 from archc.fusion.families.base import Family, follows
-from archc.fusion.view import Found, Refused, View
+from archc.fusion.view import Found, Refused, View, core_of
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
 from archc.ir.sym import Const, Scalar
@@ -117,11 +117,6 @@ class Dynamic(Family):
 
 
 FAMILY = Dynamic()
-
-
-def core_of(step: Apply) -> object:
-    """What a kernel may be built around an operation."""
-    return step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
 
 
 def taps_of(core: Mixture | Scores, inputs: Sequence[Value]) -> Taps:

@@ -20,7 +20,7 @@ from archc.fusion.recurrences import (
     summed,
     unfit,
 )
-from archc.fusion.view import Found, Refused, View
+from archc.fusion.view import Found, Refused, View, core_of
 from archc.ir.dataflow import values
 from archc.ir.graph import Fused, Value
 
@@ -55,7 +55,7 @@ class Scan(RecurrenceFamily):
         return Refused((place,), "its tensors are the same, or share axes in a way that no kernel has")
 
     def work(self, region: Fused, setting: Setting) -> Work:
-        core, step = region.core, next(s for s in region.steps if isinstance(s.op.core(*_types(s.inputs)), Recurrence))
+        core, step = region.core, next(s for s in region.steps if isinstance(core_of(s), Recurrence))
         assert isinstance(core, Recurrence)
         states = setting.bytes(step.outputs[0].type) // setting.element("float")
         exponentials = states if "a" in core.roles else 0
@@ -65,10 +65,6 @@ class Scan(RecurrenceFamily):
 _NAMES = {"d": "decay", "a": "rate", "u": "u", "b": "b", "c": "c", "k": "skip"}
 
 Match = tuple[tuple[int, ...], dict[str, Value], Recurrence]
-
-
-def _types(inputs: object) -> list[object]:
-    return [v.type for v in values(inputs)]  # pyright: ignore
 
 
 def _read(view: View, place: int, core: Recurrence) -> Iterator[Match]:
