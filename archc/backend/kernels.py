@@ -49,8 +49,8 @@ class Kernels:
         twin, chosen = self._twin(region), family(region.family)
         key = (region.family, *chosen.settings(region), *twin, *map(str, chosen.functions("", region).values()))
         if key not in self.names:
-            words = [chosen.word(region.core), *(s.op.name for s in region.steps if s.op.follows)]
-            base = "_".join(words) if len("_".join(words)) <= 40 else words[0]
+            words = chosen.words(region.core, region.steps)
+            base = "_".join(words) if len("_".join(words)) <= 40 else chosen.word(region.core)
             names = (base, *(f"{base}_{i}" for i in range(2, 1000)))
             name = next(n for n in names if n not in self.texts and n not in self.hidden)
             self.names[key] = name

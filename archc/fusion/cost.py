@@ -70,6 +70,15 @@ def region_bytes(region: Fused, setting: Setting) -> int:
     return sum(setting.bytes(v.type) for v in maps.values()) + sum(map(setting.weight_bytes, weights))
 
 
+def flops_of(steps: Iterable[Apply], setting: Setting) -> int:
+    """The FLOPs of the operations, two for a multiply-add."""
+    total = 0
+    for step in steps:
+        xs, ys = [setting.operand(x) for x in step.inputs], [setting.type(y.type) for y in step.outputs]
+        total += 2 * setting.number(step.op.macs(xs, ys)) + setting.number(step.op.flops(xs, ys))
+    return total
+
+
 def _of_step(step: Apply, setting: Setting, slots: float = LIBRARY_SLOTS) -> Work:
     op = step.op
     xs, ys = [setting.operand(x) for x in step.inputs], [setting.type(y.type) for y in step.outputs]

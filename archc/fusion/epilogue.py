@@ -1,9 +1,10 @@
-"""The functions of a kernel that follow its sums: what the operations around the core compute, and its gradient."""
+"""The functions of a kernel that follow its sums, or make what it sums: what the operations around the core compute, and
+its gradient."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Drawn, Fused, Owned, Value
@@ -37,22 +38,23 @@ def axes_of(operand: TensorType, whole: TensorType, channels: str) -> str | None
 
 
 class Epilogue:
-    """The text of the pointwise operations around a core, whose results (`start`) are the maps' own.
+    """The text of pointwise operations, the `chain`, behind the results `start` of a core.
 
-    The kernel gives its functions the `operands`: the bias, if there is one, then the tensors that the operations read
-    besides, of which `kinds` says the axes; for the gradient, then that of the result, and room for those of the
-    operands. Gradients follow from the slopes of the operations, last first. An operand that each channel or each row
-    has one number of gets its gradient in sums: the function returns the terms, by channel and by row.
+    Of the region's tensors, the chain reads those `given` besides, and weights may be among them. The kernel gives its
+    functions the `operands`: the bias, if there is one, then the tensors that the operations read besides, of which `kinds`
+    says the axes; for the gradient, then that of the result, and room for those of the operands. Gradients follow from the
+    slopes of the operations, last first. An operand that each channel or each row has one number of gets its gradient in
+    sums: the function returns the terms, by channel and by row.
     """
 
-    def __init__(self, region: Fused, start: Value, channels: str, bias: bool) -> None:
-        self.chain = tuple(step for step in region.steps if step.op.follows)
-        self.bias = bias
+    def __init__(
+        self, region: Fused, chain: Sequence[Apply], given: slice, start: Value, channels: str, bias: bool
+    ) -> None:  # fmt: skip
+        self.chain, self.bias = tuple(chain), bias
         self.names: dict[int, str] = {}
         self.drawn: dict[int, str] = {}  # by the result of the operation
         self.operands: list[tuple[str, Value | Drawn, str]] = []  # name, tensor, axes
-        # The first tensor is what the core works on.
-        for tensor, name in zip(region.tensors[1:], region.arguments[1:], strict=True):
+        for tensor, name in zip(region.tensors[given], region.arguments[given], strict=True):
             if isinstance(tensor, Owned):
                 continue
             if isinstance(tensor, Drawn):
@@ -65,19 +67,23 @@ class Epilogue:
                 self.operands.append((name, tensor, axes))
         self.names[start.uid] = "z"
         self.names |= {step.outputs[0].uid: f"v{number}" for number, step in enumerate(self.chain)}
-        self.last = self.names[region.outputs[0].uid]
+        self.last = self.names[chain[-1].outputs[0].uid if chain else start.uid]
         self.numbers = {number.sym: at for at, number in enumerate(region.numbers)}
 
     def settings(self) -> list[str]:
         """The keyword arguments of the operator that tell of the operands: which axes each has, in small letters where
         it takes no gradient; which take the gradient of the result as it is; whether the gradient needs the sums."""
-        kinds = [axes if self._learns(tensor) else axes.lower() for _, tensor, axes in self.operands]
         passes = [at for at, (name, _, _) in enumerate(self.operands) if name in self._passes()]
         return [
-            *([f"operands={_listed(repr(kind) for kind in kinds)}".replace("'", '"')] if kinds else []),
+            *([f"operands={self.kinds()}"] if self.operands else []),
             *([f"passes={_listed(map(str, passes))}"] if passes else []),
             *([] if self._reads_sums() else ["recomputes=False"]),
         ]
+
+    def kinds(self) -> str:
+        """Which axes each operand has, in small letters where it takes no gradient."""
+        kinds = [axes if self._learns(tensor) else axes.lower() for _, tensor, axes in self.operands]
+        return _listed(f'"{kind}"' for kind in kinds)
 
     def _learns(self, tensor: Value | Drawn) -> bool:
         """Whether a gradient reaches the tensor."""
@@ -106,11 +112,10 @@ class Epilogue:
         text = repr(float(side.value))
         return f'float("{text}")' if text.lstrip("-") in ("inf", "nan") else text
 
-    def _values(self) -> dict[str, list[str]]:
-        """The lines that make each name."""
-        lines = {"m_y": ["m_y = m_m & m_c"]}
-        lines["z"] = [f"z = acc + {_load(0, 'C')}.to(tl.float32)" if self.bias else "z = acc"]
-        for at, (name, tensor, axes) in enumerate(self.operands, self.bias):
+    def _values(self, first: int, z: str) -> dict[str, list[str]]:
+        """The lines that make each name. The `first` operands are not of the chain, which starts from `z`."""
+        lines = {"m_y": ["m_y = m_m & m_c"], "z": [f"z = {z}"]}
+        for at, (name, tensor, axes) in enumerate(self.operands, first):
             load = _load(at, axes)
             if isinstance(tensor, Drawn):
                 given = f"if operands[{at}] is not None:"
@@ -122,6 +127,9 @@ class Epilogue:
             name = self.names[step.outputs[0].uid]
             lines[name] = [f"{name} = {step.op.tile(*self._sides(step))}"]
         return lines
+
+    def _sums(self) -> dict[str, list[str]]:
+        return self._values(int(self.bias), f"acc + {_load(0, 'C')}.to(tl.float32)" if self.bias else "acc")
 
     def _gradients(self) -> tuple[dict[str, list[str]], dict[str, str]]:
         """The lines that make the gradients of intermediate results, and the gradient of everything else by its name."""
@@ -149,33 +157,54 @@ class Epilogue:
 
     def forward(self) -> list[str]:
         """The lines of the function that makes the result of the core's `acc`."""
-        return _needed(self._values(), [f"return {self.last}"])
+        return _needed(self._sums(), [f"return {self.last}"])
 
     def backward(self) -> list[str]:
         """The lines of the function that makes the gradient of `acc`, stores those of the operands that are as large,
         and returns the terms of the others."""
         count = len(self.operands) + self.bias
-        lines, gradients = self._gradients()
-        passes = self._passes()
+        dy = [f"dy = {_load(count, 'NPC')}.to(tl.float32)"]
+        return _needed({**self._sums(), "dy": dy, **self._gradients()[0]}, self._results(count + 1))
+
+    def _results(self, first: int) -> list[str]:
+        """The lines that store the gradients of operands, into those from the `first`, and return the rest."""
+        gradients, passes = self._gradients()[1], self._passes()
         stores, by_channel, by_row = [], [], []
-        for at, (name, _, axes) in enumerate(self.operands, count + 1):
+        for at, (name, _, axes) in enumerate(self.operands, first):
             if name not in gradients or name in passes:
                 continue
             if axes in ("C", "N", "P", "NP"):
                 # Beyond the edge the slopes need not be finite.
                 (by_channel if axes == "C" else by_row).append(f"tl.where(m_y, {gradients[name]}, 0.0)")
                 continue
-            stores.append(f"d_{name} = {gradients[name]}")
-            stores.append(f"tl.store(operands[{at}] + o_y, d_{name}.to(operands[{at}].dtype.element_ty), m_y)")
+            stores += [f"d_{name} = {gradients[name]}", _store(at, f"d_{name}")]
         sums = [_listed(terms) for terms in (by_channel, by_row)]
-        stores.append(f"return {gradients.get('z', '0.0 * acc')}, {', '.join(sums)}")
-        dy = [f"dy = tl.load(operands[{count}] + o_y, m_y, 0.0).to(tl.float32)"]
-        return _needed({**self._values(), "dy": dy, **lines}, stores)
+        return [*stores, f"return {gradients.get('z', '0.0 * acc')}, {', '.join(sums)}"]
+
+
+class Prologue(Epilogue):
+    """The text of pointwise operations that make what a core works on, of its map and of operands.
+
+    The function of their gradient follows the product that makes the gradient of what they make. Its operands are the map,
+    those of the operations, room for what they make, which the gradient of the weight needs, and room for gradients.
+    """
+
+    def _passes(self) -> list[str]:
+        return []
+
+    def backward(self) -> list[str]:
+        count = len(self.operands) + 1
+        lines = {**self._values(1, f"{_load(0, 'NPC')}.to(tl.float32)"), "dy": ["dy = acc"], **self._gradients()[0]}
+        return _needed(lines, [_store(count, self.last), *self._results(count + 1)])
 
 
 def _load(at: int, axes: str) -> str:
     place, mask = _PLACES[axes]
     return f"tl.load(operands[{at}] + {place}, {mask}, 0.0)"
+
+
+def _store(at: int, value: str) -> str:
+    return f"tl.store(operands[{at}] + o_y, {value}.to(operands[{at}].dtype.element_ty), m_y)"
 
 
 def _listed(texts: Iterable[str]) -> str:

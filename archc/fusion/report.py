@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from archc.analysis.setting import Setting
-from archc.fusion.cost import of_library, region_bytes
+from archc.fusion.cost import flops_of, of_library, region_bytes
 from archc.fusion.families import family
 from archc.fusion.plan import Region, calls
-from archc.ir.graph import Apply
 from archc.ir.program import Program
 from archc.records import dataclass
 
@@ -44,7 +43,7 @@ def entries(program: Program, regions: Sequence[Region], setting: Setting) -> tu
         if not times:
             continue
         before = sum(work.bytes for work in of_library(region.steps, setting))
-        flops = _flops(region.steps, setting)
+        flops = flops_of(region.steps, setting)
         after, done = before, flops
         if region.fused is not None:
             after = region_bytes(region.fused, setting)
@@ -59,19 +58,11 @@ def entries(program: Program, regions: Sequence[Region], setting: Setting) -> tu
 
 def operations(region: Region) -> str:
     """The core in the family's word, the operations around it by name; one that is left alone by its own."""
-    around = [step.op.name for step in region.steps if step.op.follows]
-    alone = region.fused is None and len(around) == len(region.steps) == 1
-    return " + ".join(around if alone else [family(region.family).word(region.core), *around])
+    words = family(region.family).words(region.core, region.steps)
+    alone = region.fused is None and len(region.steps) == 1 and region.steps[0].op.follows
+    return region.steps[0].op.name if alone else " + ".join(words)
 
 
 def _together(same: list[Entry]) -> Entry:
     names = ("runs", "bytes_before", "bytes_after", "flops_before", "flops_after")
     return replace(same[0], **{name: sum(getattr(entry, name) for entry in same) for name in names})
-
-
-def _flops(steps: Sequence[Apply], setting: Setting) -> int:
-    total = 0
-    for step in steps:
-        xs, ys = [setting.operand(x) for x in step.inputs], [setting.type(y.type) for y in step.outputs]
-        total += 2 * setting.number(step.op.macs(xs, ys)) + setting.number(step.op.flops(xs, ys))
-    return total

@@ -80,6 +80,11 @@ class Epilogued(FusedOp):
         self.epilogue, self.epilogue_gradient, self.operands, self.passes = epilogue, gradient, operands, passes
         self.recomputes, self.bias, self.channels = recomputes, bias, -1 - behind
 
+    @property
+    def kinds(self) -> list[str]:
+        """The axes of what follows the weights."""
+        return ["C"] * self.bias + list(self.operands)
+
     def rows(self, tensor: Tensor) -> Tensor:
         """A map with its channels innermost: no copy where it lies so in memory."""
         return tensor.movedim(self.channels, -1).contiguous()
@@ -89,8 +94,7 @@ class Epilogued(FusedOp):
 
     def given(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         """The bias and the operands as kernels take them."""
-        kinds = ["C"] * self.bias + list(self.operands)
-        pairs = zip(tensors[1 + self.weights :], kinds, strict=True)
+        pairs = zip(tensors[1 + self.weights :], self.kinds, strict=True)
         return [(self.rows(t) if k.upper() == "NPC" else t.contiguous()) if t.numel() else None for t, k in pairs]
 
     def dtype(self, tensors: Sequence[Tensor]) -> torch.dtype:
@@ -101,7 +105,7 @@ class Epilogued(FusedOp):
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
-        kinds = ["NPC", *[""] * (self.weights + self.bias), *self.operands]
+        kinds = ["NPC", *[""] * self.weights, *self.kinds]
         made = []
         for tensor, kind, want in zip(tensors, kinds, wanted, strict=True):
             like = self.of_rows(torch.empty_like(self.rows(tensor))) if kind == "NPC" else self.room(tensor)
@@ -110,7 +114,7 @@ class Epilogued(FusedOp):
 
     def differentiate(self, ctx: Any, grads: Sequence[Tensor]) -> tuple[list[Any], list[Any] | None]:
         first = 1 + self.weights + self.bias
-        fixed = [first + at for at, kind in enumerate(self.operands) if kind.islower()]
+        fixed = [1 + self.weights + at for at, kind in enumerate(self.kinds) if kind.islower()]
         passed = [first + at for at in self.passes if ctx.wanted[first + at]]
         wanted, ctx.wanted = ctx.wanted, [want and at not in fixed + passed for at, want in enumerate(ctx.wanted)]
         found, nothing = super().differentiate(ctx, grads)

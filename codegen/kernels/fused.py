@@ -97,7 +97,7 @@ class FusedOp:
             return self.torch_path(*given)
         if torch.is_autocast_enabled(device):
             low = torch.get_autocast_dtype(device)
-            tensors[: self.cast] = [t.to(low) if t.is_floating_point() else t for t in tensors[: self.cast]]
+            tensors = self.lowered(tensors, low)
         made = self.op(tensors, numbers)
         return made[0] if self.outputs == 1 else tuple(made[: self.outputs])
 
@@ -106,6 +106,10 @@ class FusedOp:
     def suits(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> bool:
         """Whether kernels compute it for these sizes at least as fast as the library."""
         return True
+
+    def lowered(self, tensors: Sequence[Tensor], low: torch.dtype) -> list[Tensor]:
+        """The tensors under autocast to `low`."""
+        return [t.to(low) if at < self.cast and t.is_floating_point() else t for at, t in enumerate(tensors)]
 
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
         raise NotImplementedError

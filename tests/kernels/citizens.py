@@ -111,7 +111,7 @@ def calls(given: Given, run: Callable[[], Any]) -> dict[str, int]:
 @check
 def kernels_run_and_agree(given: Given) -> None:
     counts = calls(given, lambda: close([given.net(given.x)], [given.y]))
-    assert len(counts) == 4 and all(counts.values()), counts
+    assert len(counts) == 5 and all(counts.values()), counts
     close(gradients(given.net, given.x), given.grads)
 
 

@@ -132,6 +132,20 @@ small = net()
 """,
         [{"B": 1, "H": 3, "W": 45}, {"B": 2, "H": 2, "W": 5}],
     ),
+    "one_prologue": (
+        """
+model net() {
+    input x: [B, C=40, H, W]
+    param scale: [C=68] = normal(1.0)
+    g, y = x |> up: linear(136, bias=false) |> split(2, C)
+    v = silu(g) * y * scale + mean(x, C)
+    output out = (v |> down: linear(40)) + x
+    output other = (x |> side: linear(12)) * mean(x, C)
+}
+small = net()
+""",
+        [{"B": 1, "H": 3, "W": 45}, {"B": 2, "H": 2, "W": 5}],
+    ),
     "one_attention": (
         """
 from std.attention import attend
@@ -368,6 +382,32 @@ model net() {
     output z = y |> c
 }
 small = net()
+""",
+        [{"B": 1, "H": 5, "W": 27}, {"B": 2, "H": 3, "W": 4}],
+    ),
+    # Before a product: operands of every kind, both layouts, a number that varies, the map itself behind it.
+    "prologues": (
+        """
+block gated(x: [B, C, H, W], slope: float) {
+    param gamma: [C] = 0.3
+    s = x |> mean(H, W)
+    p = x |> mean(C)
+    h = x |> max_pool(3, stride=1, pad=1)
+    return h + (where(h > x, h * slope, gamma * h * sigmoid(s) - p) |> a: conv(C, 1, bias=false))
+}
+block b(x: [B, C, H, W]) {
+    g, y = x |> up: linear(70, bias=false) |> split(2, C)
+    return (silu(g) * (y + softplus(g)) / 2) |> down: linear(C)
+}
+block c(x: [B, C, H, W]) {
+    near = x |> max_pool(3, stride=1, pad=1)
+    return (tanh(near) ** 2) |> c: linear(C + 60)
+}
+model net(slope: float) {
+    input x: [B, C=21, H, W]
+    output z = x |> gated(slope) |> b |> c
+}
+small = net(slope=0.7)
 """,
         [{"B": 1, "H": 5, "W": 27}, {"B": 2, "H": 3, "W": 4}],
     ),

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 GROUPS = (
     ("van", "ccnet", "attention"),
     ("conv_attention", "poolformer", "swin"),
-    ("convnext", "vig", "deit", "maxvit", "epilogues", "rows"),
+    ("convnext", "vig", "deit", "maxvit", "epilogues", "prologues", "rows"),
     ("mamba_attention", "aggregation", "arguments", "blocks"),
     ("dynamic", "paths", "recurrences", "windows", "stencils"),
 )

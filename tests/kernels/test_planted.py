@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 # A sample of so many, of a network; it is the same one as long as the text of its kernels is.
 SAMPLES = {
     "one_pointwise": 30, "one_strip": 8, "one_toeplitz": 6, "one_attention": 20, "one_tiled": 8, "one_rows": 20,
-    "one_recurrence": 10, "one_scan": 8,
+    "one_recurrence": 10, "one_scan": 8, "one_prologue": 12,
 }  # fmt: skip
 # What is never harmless. Others may be: a lane that is masked off may hold anything if it is not stored.
 GRAVE = {"index", "loop", "tail", "swap"}

@@ -45,6 +45,65 @@ def test_one_operator(body: str, operations: str, settings: list[str]) -> None:
     assert family("pointwise").settings(region.fused) == settings
 
 
+POOLED = "h = x |> max_pool(3, stride=1, pad=1)"
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "settings"),
+    [
+        (f"{POOLED}\n output y = relu(h) |> a: linear(7)", "relu linear", ["bias=True", "recomputes=False"]),
+        (
+            f"{POOLED}\n output y = x + ((h * sigmoid(x)) |> a: conv(12, 1, bias=false))",
+            "sigmoid multiply linear add",
+            ["bias=False", "behind=2", 'operands=("NPC",)', "passes=(0,)", "recomputes=False", 'before=("NPC",)'],
+        ),
+        (
+            f"{POOLED}\n s = h |> mean(H, W) |> b: linear(12)\n output y = where(x > h, h * s, h) |> a: linear(12)",
+            "greater multiply where linear",
+            ["bias=True", "recomputes=False", 'before=("npc", "NC")'],
+        ),
+        (
+            f"{POOLED}\n output y = ((h |> n: layer_norm) * 2) |> a: linear(7) |> silu",
+            "linear silu",
+            ["bias=True"],
+        ),
+    ],
+)
+def test_a_prologue(body: str, words: str, settings: list[str]) -> None:
+    """What makes the map that a product is of joins it, if no core before it and no norm can take it."""
+    (region,) = [one for one in regions(body) if one.fused is not None and one.family == "pointwise"]
+    assert region.fused is not None
+    assert " ".join(family("pointwise").words(region.core, region.steps)) == words
+    assert family("pointwise").settings(region.fused) == settings
+    named = dict(zip(region.fused.arguments, region.fused.tensors, strict=True))
+    assert len(named) == len(region.fused.tensors)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # It would be made three times in a training step.
+        f"{POOLED}\n output y = (h * sigmoid(x)) |> a: linear(12) |> gelu",
+        # Its result, or a part of it, is read again.
+        f"{POOLED}\n v = relu(h)\n output y = v |> a: linear(12)\n output z = v",
+        # One tensor would be an operand of both sides, and has one gradient.
+        f"{POOLED}\n output y = x + ((h * x) |> a: linear(12))",
+        # Which samples are dropped is drawn where they are.
+        f"{POOLED}\n output y = h |> drop_path(0.1) |> a: linear(12)",
+        # The weight's gradient alone would need it.
+        f"{POOLED}\n output y = where(h > 0, 1.0, 0.0) |> a: linear(12)",
+        # Another kernel takes it as an epilogue.
+        "output y = x |> b: conv(12, 3, groups=12, pad=1) |> gelu |> a: linear(12)",
+        "output y = x |> b: linear(24) |> gelu |> a: linear(12)",
+        "output y = ((x |> n: layer_norm |> silu) * x) |> a: linear(12)",
+    ],
+)
+def test_no_prologue(body: str) -> None:
+    found = [family("pointwise").prologue(one.steps) for one in regions(body) if one.family == "pointwise"]
+    assert found
+    assert not any(found)
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [

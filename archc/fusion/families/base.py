@@ -37,6 +37,16 @@ class Family:
         """The core in a word, for the name of the operator."""
         raise NotImplementedError
 
+    def prologue(self, steps: Sequence[Apply]) -> tuple[Apply, ...]:
+        """Those of a region's operations that make what its core works on."""
+        return ()
+
+    def words(self, core: Any, steps: Sequence[Apply]) -> list[str]:
+        """What a region computes, in words: its prologue, its core, and what is around it."""
+        first = self.prologue(steps)
+        rest = [step.op.name for step in steps if step.op.follows and step not in first]
+        return [*(step.op.name for step in first), self.word(core), *rest]
+
     def operator_of(self, region: Fused) -> str:
         """The class of operators that computes it."""
         return self.operator
@@ -72,7 +82,8 @@ class Family:
 
 
 class LinearFamily(Family):
-    """A core with one map, weights and maybe a bias, and pointwise operations behind it."""
+    """A core with one map, weights and maybe a bias, and pointwise operations behind it; before it too, for a family that
+    says which."""
 
     def refuses(self, core: Any, followers: int) -> str:
         """Why a library is as good for the core with so many operations behind it; empty where it is not."""
@@ -87,6 +98,15 @@ class LinearFamily(Family):
         raise NotImplementedError
 
     def find(self, view: View, place: int, core: Any) -> Found | Refused | None:
+        found = self.around(view, place, core)
+        if isinstance(found, Refused):
+            return found
+        steps = [view.step(p) for p in found.places]
+        why = self.refuses(core, sum(not s.op.is_view(*(v.type for v in values(s.inputs))) for s in steps) - 1)
+        return Refused(found.places, why) if why else found
+
+    def around(self, view: View, place: int, core: Any) -> Found | Refused:
+        """The core with the pointwise operations behind it."""
         owned = view.weights(place) if view.step(place).entry is not None else ()
         if owned is None:
             return Refused((place,), "its weights are not in a module of their own")
@@ -94,9 +114,6 @@ class LinearFamily(Family):
         start = step.outputs[0]
         places = around(view, place, start, self.channels(core, start.type))
         steps = [view.step(p) for p in places]
-        why = self.refuses(core, sum(not s.op.is_view(*(v.type for v in values(s.inputs))) for s in steps) - 1)
-        if why:
-            return Refused(tuple(places), why)
         (source,) = values(step.inputs)
         tensors, arguments = operands(steps, start)
         return Found(
@@ -121,9 +138,11 @@ class LinearFamily(Family):
         return rows + (channels,) * (channels in value.type)
 
     def epilogue(self, region: Fused) -> Epilogue:
-        start, core = self.started(region), region.core
+        start, core, first = self.started(region), region.core, self.prologue(region.steps)
         assert isinstance(core, (Stencil, Matmul))
-        return Epilogue(region, start, self.channels(core, start.type), core.bias)
+        chain = [s for s in region.steps if s.op.follows and s not in first]
+        given = slice(1, len(region.tensors) - len(read_first(first)[1]))
+        return Epilogue(region, chain, given, start, self.channels(core, start.type), core.bias)
 
     def functions(self, name: str, region: Fused) -> dict[str, list[str]]:
         epilogue = self.epilogue(region)
@@ -137,13 +156,14 @@ class LinearFamily(Family):
 
     def twin(self, region: Fused, writer: TwinWriter) -> None:
         core = next(step for step in region.steps if not step.op.follows)
-        (source,) = values(core.inputs)
-        # Operations may read the source too: as an operand of its own.
+        source, first = region.inputs[0], self.prologue(region.steps)
+        # Operations behind the core may read the source too: as an operand of its own.
         operand = writer.values[source.uid]
         writer.values[source.uid] = replace(operand, text=region.arguments[0])
+        writer.write(first)
         self.write_core(core, writer)
         writer.values[source.uid] = operand
-        writer.write(tuple(step for step in region.steps if step is not core))
+        writer.write(tuple(step for step in region.steps if step is not core and step not in first))
 
     def write_core(self, core: Apply, writer: TwinWriter) -> None:
         """Writes the core in plain PyTorch."""
@@ -213,6 +233,25 @@ def operands(steps: Sequence[Apply], start: Value) -> tuple[tuple[Value | Drawn,
     drawn = [Drawn(step) for step in steps if step.op.follows and step.op.draws]
     names = *(f"m{at}" for at in range(len(maps))), *(f"kept{at}" for at in range(len(drawn)))
     return (*maps.values(), *drawn), names
+
+
+def read_first(steps: Sequence[Apply]) -> tuple[list[Value], tuple[str, ...]]:
+    """What the operations of a prologue read: a map of all axes that their gradient flows to, then the rest; and what
+    their kernel calls the rest."""
+    if not steps:
+        return [], ()
+    whole = steps[-1].outputs[0]
+    tensors = [t for t in operands(steps, whole)[0] if isinstance(t, Value)]
+    source = next((t for t in tensors if large(t, whole) and learns(steps, t)), None)
+    if source is None:
+        return [], ()
+    rest = [t for t in tensors if t is not source]
+    return [source, *rest], tuple(f"p{at}" for at in range(len(rest)))
+
+
+def large(value: Value, whole: Value) -> bool:
+    """Whether `value` is a map with as many axes as `whole`."""
+    return value.type.dtype == "float" and len(value.type.axes) == len(whole.type.axes)
 
 
 def varying(steps: Sequence[Apply]) -> tuple[Scalar, ...]:

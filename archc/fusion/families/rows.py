@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from archc.fusion.cores import Elementwise, Norm
 from archc.fusion.epilogue import Epilogue
-from archc.fusion.families.base import LinearFamily, around, learns, operands, pointwise, varying
+from archc.fusion.families.base import LinearFamily, around, large, learns, operands, pointwise, varying
 from archc.fusion.view import Found, Refused, View
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
@@ -61,7 +61,7 @@ class Rows(LinearFamily):
             return Found(core, tuple(places), (source, *owned, *tensors), ("x", *(w.name for w in owned), *arguments), numbers)
         tensors, _ = operands(steps, steps[-1].outputs[0])
         # The first of the largest maps is what the kernel starts from.
-        source = next((t for t in tensors if isinstance(t, Value) and _large(t, start)), None)
+        source = next((t for t in tensors if isinstance(t, Value) and large(t, start)), None)
         if source is None or not learns(steps, source):
             return None
         if not all(pointwise(s, source.type, self.channels(core, source.type)) for s in steps):
@@ -84,7 +84,8 @@ class Rows(LinearFamily):
 
     def epilogue(self, region: Fused) -> Epilogue:
         start = self.started(region)
-        return Epilogue(region, start, self.channels(core_of(region), start.type), bias=False)
+        chain = [s for s in region.steps if s.op.follows]
+        return Epilogue(region, chain, slice(1, None), start, self.channels(core_of(region), start.type), bias=False)
 
     def settings(self, region: Fused) -> list[str]:
         start, core = self.started(region), core_of(region)
@@ -114,10 +115,6 @@ class Rows(LinearFamily):
 def core_of(region: Fused) -> Elementwise | Norm:
     assert isinstance(region.core, (Elementwise, Norm))
     return region.core
-
-
-def _large(value: Value, whole: Value) -> bool:
-    return value.type.dtype == "float" and len(value.type.axes) == len(whole.type.axes)
 
 
 FAMILY = Rows()
