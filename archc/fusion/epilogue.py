@@ -11,10 +11,11 @@ from archc.ir.graph import Apply, Drawn, Fused, Owned, Value
 from archc.ir.sym import Const, Scalar
 from archc.ir.types import TensorType
 
-# Where an operand lies that has some of the axes of the results: samples N, positions P, channels C; and its mask.
+# Where an operand lies that has some of the axes of the results: samples N, positions P, channels C, or is a single number S;
+# and its mask.
 _PLACES = {
     "NPC": ("o_y", "m_y"), "NP": ("o_m", "m_m"), "NC": ("(o_m // P) * C + o_c", "m_y"), "N": ("o_m // P", "m_m"),
-    "PC": ("(o_m % P) * C + o_c", "m_y"), "P": ("o_m % P", "m_m"), "C": ("o_c", "m_c"),
+    "PC": ("(o_m % P) * C + o_c", "m_y"), "P": ("o_m % P", "m_m"), "C": ("o_c", "m_c"), "S": ("", ""),
 }  # fmt: skip
 
 HEAD = "(acc, operands, numbers, o_y, o_m, o_c, m_m, m_c, C, P):"
@@ -23,9 +24,11 @@ in one) and channels `o_c` with the masks of both, the number of channels and of
 
 
 def axes_of(operand: TensorType, whole: TensorType, channels: str) -> str | None:
-    """Which axes of a map `whole` an operand has: samples N, all positions P, channels C. None where it has only some of
-    the positions, or other axes, or other sizes."""
-    if not operand.axes or any(a.name not in whole or a.size != whole[a.name].size for a in operand.axes):
+    """Which axes of a map `whole` an operand has: samples N, all positions P, channels C; S where it is a single number. None
+    where it has only some of the positions, or other axes, or other sizes."""
+    if not operand.axes:
+        return "S"
+    if any(a.name not in whole or a.size != whole[a.name].size for a in operand.axes):
         return None
     if len(operand.axes) == len(whole.axes):
         return "NPC"
@@ -173,7 +176,7 @@ class Epilogue:
         for at, (name, _, axes) in enumerate(self.operands, first):
             if name not in gradients or name in passes:
                 continue
-            if axes in ("C", "N", "P", "NP"):
+            if axes in ("C", "N", "P", "NP", "S"):
                 # Beyond the edge the slopes need not be finite.
                 (by_channel if axes == "C" else by_row).append(f"tl.where(m_y, {gradients[name]}, 0.0)")
                 continue
@@ -200,7 +203,7 @@ class Prologue(Epilogue):
 
 def _load(at: int, axes: str) -> str:
     place, mask = _PLACES[axes]
-    return f"tl.load(operands[{at}] + {place}, {mask}, 0.0)"
+    return f"tl.load(operands[{at}] + {place}, {mask}, 0.0)" if mask else f"tl.load(operands[{at}])"
 
 
 def _store(at: int, value: str) -> str:

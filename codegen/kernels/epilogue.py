@@ -30,7 +30,7 @@ class Rooms:
         rows, channels = y.numel() // y.shape[-1], y.shape[-1]
         large = [k in ("NPC", "NC", "PC") and at not in passes for at, k in enumerate(kinds)]
         self.maps = [y.new_empty(y.shape, dtype=t.dtype) if one else None for t, one in zip(given, large, strict=True)]
-        sums = [bias + sum(kind == "C" for kind in kinds), sum(kind in ("N", "P", "NP") for kind in kinds)]
+        sums = [bias + sum(kind == "C" for kind in kinds), sum(kind in ("N", "P", "NP", "S") for kind in kinds)]
         self.channel_sums = y.new_empty((sums[0], tiles[0], channels), dtype=torch.float32)
         self.row_sums = y.new_empty((sums[1], tiles[1], rows), dtype=torch.float32)
 
@@ -41,6 +41,8 @@ class Rooms:
             match kind:
                 case "C":
                     made = next(by_channel).sum(0)
+                case "S":
+                    made = next(by_row).sum()
                 case "NP" | "N" | "P":
                     rows = next(by_row).sum(0)
                     made = rows if kind == "NP" else rows.view(self.samples, -1).sum(1 if kind == "N" else 0)
@@ -61,11 +63,11 @@ class Epilogued(FusedOp):
     """An operator whose results go through `epilogue`, which may read operands besides.
 
     The tensors are x, `weights` more, the bias [C] where `bias` is set, and the operands. `operands` says of each which
-    axes it has of a result: samples N, positions P, channels C; in small letters where it takes no gradient. An empty
-    operand is not there. `gradient` makes the gradient of what the epilogue is given, from the same and the gradient of
-    the result; it stores those of operands with all axes, or with channels and one other, and returns the terms of the
-    sums that are those of the others. Operands in `passes` have the gradient of the result itself. Where `recomputes` is
-    not set, `gradient` works without what the epilogue is given.
+    axes it has of a result: samples N, positions P, channels C, or that it is a single number S; in small letters where it
+    takes no gradient. An empty operand is not there. `gradient` makes the gradient of what the epilogue is given, from the
+    same and the gradient of the result; it stores those of operands with all axes, or with channels and one other, and
+    returns the terms of the sums that are those of the others. Operands in `passes` have the gradient of the result itself.
+    Where `recomputes` is not set, `gradient` works without what the epilogue is given.
 
     In maps, the axis of channels has `behind` axes behind it. Kernels see maps with their channels innermost: rows.
     """
@@ -98,8 +100,9 @@ class Epilogued(FusedOp):
         return [(self.rows(t) if k.upper() == "NPC" else t.contiguous()) if t.numel() else None for t, k in pairs]
 
     def dtype(self, tensors: Sequence[Tensor]) -> torch.dtype:
-        """The element type of the result."""
-        return promoted(tensors[0], *(t for t in tensors[1 + self.weights + self.bias :] if t.is_floating_point()))
+        """The element type of the result, which single numbers have no part in."""
+        maps = (t for t in tensors[1 + self.weights + self.bias :] if t.is_floating_point() and t.dim())
+        return promoted(tensors[0], *maps)
 
     def gradients(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],

@@ -263,7 +263,8 @@ model net() {
     output b = x |> b: conv(20, 4, groups=20, dilation=[2, 1], pad=[1, 2])
     output c = (x |> c: down(2)) + (x |> avg_pool(2) |> c2: down(1))
     param gain: [C=20] = normal(1)
-    output d = gain * (x |> d: conv(20, [2, 9], groups=20, pad=[1, 4]) |> gelu)
+    param level: [] = 0.7
+    output d = gain * (x |> d: conv(20, [2, 9], groups=20, pad=[1, 4]) |> gelu) + level
     output e = x |> e: conv(20, 3, stride=3, groups=20, dilation=2, pad=2)
     output f = x |> f: conv(20, [1, 10], stride=[1, 2], groups=20, pad=[0, 5])
     output g = gain * (x |> avg_pool([3, 2], stride=[2, 1], pad=1))
@@ -360,9 +361,10 @@ from std.regularise import drop_path
 from std.activations import hardswish, leaky_relu
 block a(x: [B, C, H, W], rate: float) {
     param gamma: [C] = 0.3
+    param beta: [] = 0.7
     g = x |> mean(H, W)
     h = x |> c: conv(C, 1)
-    y = (gamma * (h * sigmoid(h))) * g
+    y = (gamma * (h * sigmoid(h))) * g + beta
     return x + (y |> drop_path(rate))
 }
 block b(x: [B, C, H, W]) {
@@ -390,10 +392,11 @@ small = net()
         """
 block gated(x: [B, C, H, W], slope: float) {
     param gamma: [C] = 0.3
+    param beta: [] = 0.7
     s = x |> mean(H, W)
     p = x |> mean(C)
     h = x |> max_pool(3, stride=1, pad=1)
-    return h + (where(h > x, h * slope, gamma * h * sigmoid(s) - p) |> a: conv(C, 1, bias=false))
+    return h + (where(h > x, h * slope, gamma * h * sigmoid(s) - beta * p) |> a: conv(C, 1, bias=false))
 }
 block b(x: [B, C, H, W]) {
     g, y = x |> up: linear(70, bias=false) |> split(2, C)
@@ -416,8 +419,9 @@ small = net(slope=0.7)
 from std.regularise import drop_path
 block a(x: [B, C, H, W], rate: float) {
     param gamma: [C] = 0.3
+    param level: [] = 0.7
     h = x |> c: max_pool(3, stride=1, pad=1)
-    x += (gamma * h) |> drop_path(rate)
+    x += (gamma * h * level) |> drop_path(rate)
     return x
 }
 block b(x: [B, C, H, W]) {
@@ -429,7 +433,8 @@ block b(x: [B, C, H, W]) {
 }
 block c(x: [B, N, C]) {
     param bias: [C] = 0.1
-    return silu(x |> n: rms_norm(eps=1e-5)) * (x + bias)
+    param level: [] = 0.7
+    return silu(x |> n: rms_norm(eps=1e-5)) * (x + bias) * level
 }
 model net() {
     input x: [B, C=21, H, W]

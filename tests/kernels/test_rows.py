@@ -41,6 +41,7 @@ POOLED = "h = x |> max_pool(3, stride=1, pad=1)"
         (f"{POOLED}\n output y = (x |> layer_norm |> silu) * h", "layer_norm silu multiply"),
         (f"{POOLED}\n g = sigmoid(h)\n output y = x * g + h * (1 - g)", "sigmoid multiply subtract multiply add"),
         (f"{POOLED}\n s = x |> mean(H, W)\n output y = h * sigmoid(x) * s", "sigmoid multiply multiply"),
+        (f"param a: [] = 0\n {POOLED}\n output y = x + a * h", "multiply add"),
     ],
 )
 def test_one_operator(body: str, operations: str) -> None:

@@ -47,8 +47,6 @@ class Rows(LinearFamily):
                 return Refused((place,), f"more than {WIDEST} channels are more than a program holds")
         if "B" not in start.type:
             return None  # a parameter: small
-        if any(not v.type.axes for v in values(step.inputs)):
-            return Refused((place,), "an operand is a single number in memory")
         places = around(view, place, start, self.channels(core, start.type))
         steps = [view.step(p) for p in places]
         busy = sum(not s.op.is_view(*(v.type for v in values(s.inputs))) for s in steps)
