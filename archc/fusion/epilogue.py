@@ -19,8 +19,10 @@ _PLACES = {
 }  # fmt: skip
 
 HEAD = "(acc, operands, numbers, o_y, o_m, o_c, m_m, m_c, C, P):"
-"""What the functions are given: the core's results, their places `o_y` in a map, their rows `o_m` (samples and positions
-in one) and channels `o_c` with the masks of both, the number of channels and of positions; all broadcast to `acc`."""
+"""What the functions are given: the core's results, the operands, the region's numbers and behind them how far apart the rows
+of maps lie (those of x, then of operands; None where nothing lies between them), the places `o_y` of the results in a map,
+their rows `o_m` (samples and positions in one) and channels `o_c` with the masks of both, the number of channels and of
+positions; all broadcast to `acc`."""
 
 
 def axes_of(operand: TensorType, whole: TensorType, channels: str) -> str | None:
@@ -51,7 +53,7 @@ class Epilogue:
     """
 
     def __init__(
-        self, region: Fused, chain: Sequence[Apply], given: slice, start: Value, channels: str, bias: bool
+        self, region: Fused, chain: Sequence[Apply], given: slice, start: Value, channels: str, bias: bool, earlier: int = 0
     ) -> None:  # fmt: skip
         self.chain, self.bias = tuple(chain), bias
         self.names: dict[int, str] = {}
@@ -72,6 +74,10 @@ class Epilogue:
         self.names |= {step.outputs[0].uid: f"v{number}" for number, step in enumerate(self.chain)}
         self.last = self.names[chain[-1].outputs[0].uid if chain else start.uid]
         self.numbers = {number.sym: at for at, number in enumerate(region.numbers)}
+        # Behind the numbers are the strides of rows: of x, of `earlier` operands, of these.
+        self.strides = len(region.numbers)
+        maps = (name for name, _, axes in self.operands if axes == "NPC")
+        self.stride_of = {name: self.strides + at for at, name in enumerate(maps, 1 + earlier)}
 
     def settings(self) -> list[str]:
         """The keyword arguments of the operator that tell of the operands: which axes each has, in small letters where
@@ -119,7 +125,7 @@ class Epilogue:
         """The lines that make each name. The `first` operands are not of the chain, which starts from `z`."""
         lines = {"m_y": ["m_y = m_m & m_c"], "z": [f"z = {z}"]}
         for at, (name, tensor, axes) in enumerate(self.operands, first):
-            load = _load(at, axes)
+            load = _load(at, axes, self.stride_of.get(name))
             if isinstance(tensor, Drawn):
                 given = f"if operands[{at}] is not None:"
                 lines[name] = [f"{name} = 1.0", given, f"    {name} = {load}.to(tl.float32)"]
@@ -197,12 +203,14 @@ class Prologue(Epilogue):
 
     def backward(self) -> list[str]:
         count = len(self.operands) + 1
-        lines = {**self._values(1, f"{_load(0, 'NPC')}.to(tl.float32)"), "dy": ["dy = acc"], **self._gradients()[0]}
+        lines = {**self._values(1, f"{_load(0, 'NPC', self.strides)}.to(tl.float32)"), "dy": ["dy = acc"], **self._gradients()[0]}
         return _needed(lines, [_store(count, self.last), *self._results(count + 1)])
 
 
-def _load(at: int, axes: str) -> str:
+def _load(at: int, axes: str, stride: int | None = None) -> str:
     place, mask = _PLACES[axes]
+    if stride is not None:
+        place = f"placed(o_y, o_m, o_c, numbers[{stride}])"
     return f"tl.load(operands[{at}] + {place}, {mask}, 0.0)" if mask else f"tl.load(operands[{at}])"
 
 

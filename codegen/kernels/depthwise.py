@@ -115,7 +115,9 @@ class Depthwise(Epilogued):
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
         results, (windows, _) = self.results(tensors, numbers), self.windows([t.shape for t in tensors], numbers)
         x, y = (self.planar(self.rows(tensor)) for tensor in (tensors[0], results[0]))
-        self.sums(x, self.weight(tensors), y, windows, self.given(tensors), numbers, self.epilogue, mean=self.mean)
+        given = self.given(tensors)
+        told = self.told(numbers, x, given)
+        self.sums(x, self.weight(tensors), y, windows, given, told, self.epilogue, mean=self.mean)
         return results
 
     def backward(
@@ -133,8 +135,8 @@ class Depthwise(Epilogued):
             dz, given = torch.empty_like(dy, dtype=x.dtype), self.given(tensors)
             rooms = self.rooms(given, dy, self.tile(windows, x, self.planar(dz)).tiles(self.planar(dz)))
             self.sums(
-                x, weight, self.planar(dz), windows, [*given, dy, *rooms.maps], numbers, self.epilogue_gradient,
-                mean=self.mean, rooms=rooms, needed=self.recomputes,
+                x, weight, self.planar(dz), windows, [*given, dy, *rooms.maps], self.told(numbers, x, given),
+                self.epilogue_gradient, mean=self.mean, rooms=rooms, needed=self.recomputes,
             )  # fmt: skip
             found[len(tensors) - len(operands) :] = rooms.gradients(operands, self.of_rows)
         dz = self.planar(dz)

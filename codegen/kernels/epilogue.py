@@ -18,6 +18,29 @@ def store_sums(
         tl.store(row_sums + (k * tiles_c + i_c) * M + o_m, tl.sum(by_row[k], 1), m_m)
 
 
+@jit
+def placed(o_y, o_m, o_c, stride):
+    """Where the numbers of a map lie: where those of the results do (o_y), or in rows so far apart."""
+    return o_y if stride is None else o_m * stride + o_c
+
+
+def row_stride(rows: Tensor | None) -> int | None:
+    """How far apart rows lie that are parts of longer ones; None where nothing lies between them, 0 where they do not lie
+    evenly."""
+    if rows is None or rows.is_contiguous():
+        return None
+    if rows.stride(-1) != 1:
+        return 0
+    stride, count = 0, 1
+    for size, step in zip(reversed(rows.shape[:-1]), reversed(rows.stride()[:-1]), strict=True):
+        if size > 1:
+            stride = stride or step
+            if step != stride * count:
+                return 0
+            count *= size
+    return stride if stride >= rows.shape[-1] else 0
+
+
 class Rooms:
     """Room for the gradients of operands, by a kernel that makes y [.., C] in `tiles` of rows and of channels; and for
     that of the bias, if it is one of the sums by channel (the first)."""
@@ -91,13 +114,23 @@ class Epilogued(FusedOp):
         """A map with its channels innermost: no copy where it lies so in memory."""
         return tensor.movedim(self.channels, -1).contiguous()
 
+    def apart(self, tensor: Tensor) -> Tensor:
+        """The same for a kernel that is told how far apart the rows lie: those of a part of a map are not copied either."""
+        rows = tensor.movedim(self.channels, -1)
+        return rows.contiguous() if row_stride(rows) == 0 else rows
+
     def of_rows(self, rows: Tensor) -> Tensor:
         return rows.movedim(-1, self.channels)
 
     def given(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         """The bias and the operands as kernels take them."""
         pairs = zip(tensors[1 + self.weights :], self.kinds, strict=True)
-        return [(self.rows(t) if k.upper() == "NPC" else t.contiguous()) if t.numel() else None for t, k in pairs]
+        return [(self.apart(t) if k.upper() == "NPC" else t.contiguous()) if t.numel() else None for t, k in pairs]
+
+    def told(self, numbers: Sequence[float], x: Tensor, given: Sequence[Tensor | None]) -> list[float | None]:
+        """The numbers as kernels take them: behind them, how far apart the rows of x lie, and of operands that are maps."""
+        maps = [x, *(t for t, kind in zip(given, self.kinds, strict=True) if kind.upper() == "NPC")]
+        return [*numbers, *map(row_stride, maps)]
 
     def dtype(self, tensors: Sequence[Tensor]) -> torch.dtype:
         """The element type of the result, which single numbers have no part in."""

@@ -4,18 +4,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .epilogue import Epilogued, Rooms, store_sums
+from .epilogue import Epilogued, Rooms, row_stride, store_sums
 from .fused import jit, tl, triton
 
 
 @jit
 def pointwise_kernel(
-    x, w, y, before, operands, numbers, channel_sums, row_sums, M, N, K, P, PROLOGUE: tl.constexpr,
+    x, w, y, before, operands, numbers, channel_sums, row_sums, M, N, K, P, S, PROLOGUE: tl.constexpr,
     EPILOGUE: tl.constexpr, GRADIENT: tl.constexpr, BIAS: tl.constexpr, PRECISION: tl.constexpr, BM: tl.constexpr,
     BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """y[m, n] = EPILOGUE(sum_k PROLOGUE(x[m, k]) w[n, k]); all three lie row by row, and what the PROLOGUE reads `before`,
-    if there is one.
+    """y[m, n] = EPILOGUE(sum_k PROLOGUE(x[m, k]) w[n, k]); all three lie row by row, those of x S apart, and what the
+    PROLOGUE reads `before`, if there is one.
 
     As a GRADIENT, the epilogue also gives terms whose sums over rows and over channels are stored, tile by tile: those
     of y itself first, where there is a BIAS.
@@ -29,7 +29,7 @@ def pointwise_kernel(
         o_k = k + tl.arange(0, BK)  # [BK]
         m_k = o_k < K
         o_x, m_x = o_m[:, None] * K + o_k[None, :], m_m[:, None] & m_k[None, :]
-        b_x = tl.load(x + o_x, m_x, 0.0)  # [BM, BK]
+        b_x = tl.load(x + o_m[:, None] * S + o_k[None, :], m_x, 0.0)  # [BM, BK]
         if PROLOGUE is not None:
             b_v = PROLOGUE(
                 b_x.to(tl.float32), before, numbers, o_x, o_m[:, None], o_k[None, :], m_m[:, None], m_k[None, :], K, P
@@ -65,16 +65,16 @@ def tile_for(
     padding, and gradients, which hold what the epilogue has computed on the way. Each tile of channels makes a prologue
     again: up to 256 are one tile, of fewer rows. In float32 a tile is a quarter of that.
     """
-    bk = min(max(triton.next_power_of_2(k), 16), 64)
+    bk = min(max(triton.next_power_of_2(k), 16), 32 if prologue or dtype == torch.float32 else 64)
     if dtype == torch.float32:
-        return 64, 64, min(bk, 32), 4, 2
+        return 64, 64, bk, 4, 2
     if prologue and n > 128:
-        return 64, 256, min(bk, 32), 8, 3
+        return 64, 256, bk, 8, 3
     return 128, 128 if n > 64 and not gradient else 64 if n > 32 else 32, bk, 8, 3
 
 
 def product(
-    x: Tensor, weight: Tensor, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float], epilogue: Any,
+    x: Tensor, weight: Tensor, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float | None], epilogue: Any,
     bias: bool, rooms: Rooms | None = None, needed: bool = True, before: Sequence[Tensor | None] = (), prologue: Any = None,
 ) -> None:  # fmt: skip
     """y, the epilogue of the product of x or of what a prologue makes of it, where that is `needed`: rows all. With
@@ -84,7 +84,7 @@ def product(
     sums = (y, y) if rooms is None else (rooms.channel_sums, rooms.row_sums)
     pointwise_kernel[(triton.cdiv(m, bm), triton.cdiv(n, bn))](
         x, weight, y, tuple(before), tuple(given), tuple(numbers), *sums, m, n, k if needed else 0, m // x.shape[0],
-        PROLOGUE=prologue, EPILOGUE=epilogue, GRADIENT=rooms is not None, BIAS=bias,
+        row_stride(x) or x.shape[-1], PROLOGUE=prologue, EPILOGUE=epilogue, GRADIENT=rooms is not None, BIAS=bias,
         PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
         BM=bm, BN=bn, BK=bk, num_warps=warps, num_stages=stages,
     )  # fmt: skip
@@ -115,21 +115,21 @@ class Pointwise(Epilogued):
         return total
 
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        x, w = self.rows(tensors[0]), tensors[1].flatten(1).to(tensors[0].dtype).contiguous()
-        results = self.results(tensors, numbers)
-        product(x, w, results[0].movedim(self.channels, -1), self.given(tensors), numbers, self.epilogue, self.bias)
+        x, w, given = self.apart(tensors[0]), tensors[1].flatten(1).to(tensors[0].dtype).contiguous(), self.given(tensors)
+        results, told = self.results(tensors, numbers), self.told(numbers, x, given)
+        product(x, w, results[0].movedim(self.channels, -1), given, told, self.epilogue, self.bias)
         return results
 
     def backward(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
-        x, weight = self.rows(tensors[0]), tensors[1]
+        x, weight = self.apart(tensors[0]), tensors[1]
         w, dy, given = weight.flatten(1).to(x.dtype).contiguous(), self.rows(grads[0]), self.given(tensors)
         dz = x.new_empty(dy.shape)
         rooms = self.rooms(given, dy, product_tiles(w, dz), self.bias)
-        operands = [*given, dy, *rooms.maps]
-        product(x, w, dz, operands, numbers, self.epilogue_gradient, self.bias, rooms, self.recomputes)
+        operands, told = [*given, dy, *rooms.maps], self.told(numbers, x, given)
+        product(x, w, dz, operands, told, self.epilogue_gradient, self.bias, rooms, self.recomputes)
         dw = (dz.flatten(0, -2).t() @ x.flatten(0, -2)).to(weight.dtype).view(weight.shape)
         db = [rooms.channel_sums[0].sum(0).to(tensors[2].dtype)] if self.bias else []
         operands = rooms.gradients(tensors[2 + self.bias :], self.of_rows)
@@ -162,28 +162,24 @@ class ProloguePointwise(Pointwise):
     def dtype(self, tensors: Sequence[Tensor]) -> torch.dtype:
         return super().dtype([tensors[1], *tensors[1 : len(tensors) - len(self.before)]])
 
-    def split(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor | None], list[Tensor | None]]:
-        """What the prologue and the epilogue read, as kernels take it."""
-        given, count = self.given(tensors), self.bias + len(self.operands)
-        return given[count:], given[:count]
-
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        x, w, (before, given) = self.rows(tensors[0]), tensors[1].flatten(1).contiguous(), self.split(tensors)
-        results = self.results(tensors, numbers)
-        y = results[0].movedim(self.channels, -1)
-        product(x, w, y, given, numbers, self.epilogue, self.bias, before=before, prologue=self.prologue)
+        x, w, given = self.apart(tensors[0]), tensors[1].flatten(1).contiguous(), self.given(tensors)
+        results, told, count = self.results(tensors, numbers), self.told(numbers, x, given), len(given) - len(self.before)
+        y, before = results[0].movedim(self.channels, -1), given[count:]
+        product(x, w, y, given[:count], told, self.epilogue, self.bias, before=before, prologue=self.prologue)
         return results
 
     def backward(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
-        x, weight, (before, _) = self.rows(tensors[0]), tensors[1], self.split(tensors)
-        dy = self.rows(grads[0]).to(weight.dtype)
+        x, weight, given = self.apart(tensors[0]), tensors[1], self.given(tensors)
+        dy, before = self.rows(grads[0]).to(weight.dtype), given[len(given) - len(self.before) :]
         w = weight.flatten(1).t().contiguous()  # [K, N]
-        dx, v = torch.empty_like(x), torch.empty_like(x, dtype=weight.dtype)
+        dx, v = x.new_empty(x.shape), x.new_empty(x.shape, dtype=weight.dtype)
         rooms = Rooms(self.before, (), before, v, product_tiles(w, v), False)
-        product(dy, w, dx, [x, *before, v, *rooms.maps], numbers, self.prologue_gradient, False, rooms)
+        operands, told = [x, *before, v, *rooms.maps], self.told(numbers, x, given)
+        product(dy, w, dx, operands, told, self.prologue_gradient, False, rooms)
         dw = (dy.flatten(0, -2).t() @ v.flatten(0, -2)).view(weight.shape)
         db = [dy.flatten(0, -2).sum(0, dtype=torch.float32).to(tensors[2].dtype)] if self.bias else []
         first = len(tensors) - len(before)

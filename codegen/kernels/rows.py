@@ -4,23 +4,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .epilogue import Epilogued, Rooms, store_sums
+from .epilogue import Epilogued, Rooms, placed, row_stride, store_sums
 from .fused import jit, tl, triton
 
 
 @jit
 def rows_kernel(
-    x, y, operands, numbers, channel_sums, row_sums, M, C, P, EPILOGUE: tl.constexpr, GRADIENT: tl.constexpr,
+    x, y, operands, numbers, channel_sums, row_sums, M, C, P, S, EPILOGUE: tl.constexpr, GRADIENT: tl.constexpr,
     BM: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """y[m, c] = EPILOGUE(x[m, c]); as a GRADIENT, it also gives terms whose sums over each tile are stored."""
+    """y[m, c] = EPILOGUE(x[m, c]), where the rows of x are S apart; as a GRADIENT, it also gives terms whose sums over each
+    tile are stored."""
     i_m, i_c = tl.program_id(0).to(tl.int64), tl.program_id(1)
     o_m = i_m * BM + tl.arange(0, BM)  # [BM]
     o_c = i_c * BC + tl.arange(0, BC)  # [BC]
     m_m, m_c = o_m < M, o_c < C
     o_y = o_m[:, None] * C + o_c[None, :]
     m_y = m_m[:, None] & m_c[None, :]
-    b_x = tl.load(x + o_y, m_y, 0.0).to(tl.float32)  # [BM, BC]
+    b_x = tl.load(x + placed(o_y, o_m[:, None], o_c[None, :], S), m_y, 0.0).to(tl.float32)  # [BM, BC]
     if GRADIENT:
         b_y, by_channel, by_row = EPILOGUE(
             b_x, operands, numbers, o_y, o_m[:, None], o_c[None, :], m_m[:, None], m_c[None, :], C, P
@@ -36,17 +37,17 @@ def rows_kernel(
 
 @jit
 def norm_kernel(
-    x, w, b, y, mean, deviation, operands, numbers, M, C, P, EPS, EPILOGUE: tl.constexpr, CENTRED: tl.constexpr,
+    x, w, b, y, mean, deviation, operands, numbers, M, C, P, S, EPS, EPILOGUE: tl.constexpr, CENTRED: tl.constexpr,
     BM: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """y[m, c] = EPILOGUE((x[m, c] - mean[m]) deviation[m] w[c] + b[c]), where deviation is 1 over the standard deviation;
-    without mean and b where the norm is not CENTRED. A program holds BM rows."""
+    without mean and b where the norm is not CENTRED. The rows of x are S apart. A program holds BM rows."""
     o_m = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)  # [BM]
     o_c = tl.arange(0, BC)  # [BC]
     m_m, m_c = o_m < M, o_c < C
     o_y = o_m[:, None] * C + o_c[None, :]
     m_y = m_m[:, None] & m_c[None, :]
-    b_x = tl.load(x + o_y, m_y, 0.0).to(tl.float32)  # [BM, BC]
+    b_x = tl.load(x + placed(o_y, o_m[:, None], o_c[None, :], S), m_y, 0.0).to(tl.float32)  # [BM, BC]
     if CENTRED:
         b_mean = tl.sum(b_x, 1) / C  # [BM]
         tl.store(mean + o_m, b_mean, m_m)
@@ -62,7 +63,7 @@ def norm_kernel(
 
 @jit
 def norm_gradient_kernel(
-    x, w, b, dx, weight_sums, mean, deviation, operands, numbers, channel_sums, row_sums, M, C, P, RM,
+    x, w, b, dx, weight_sums, mean, deviation, operands, numbers, channel_sums, row_sums, M, C, P, S, RM,
     EPILOGUE: tl.constexpr, CENTRED: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """The gradients of x, and of w (weight_sums[i, 0, c]) and b (weight_sums[i, 1, c]) for the RM tiles of program i.
@@ -84,7 +85,7 @@ def norm_gradient_kernel(
         o_y = o_m[:, None] * C + o_c[None, :]
         m_y = m_m[:, None] & m_c[None, :]
         b_deviation = tl.load(deviation + o_m, m_m, 0.0)[:, None]
-        b_h = tl.load(x + o_y, m_y, 0.0).to(tl.float32)  # [BM, BC]
+        b_h = tl.load(x + placed(o_y, o_m[:, None], o_c[None, :], S), m_y, 0.0).to(tl.float32)  # [BM, BC]
         if CENTRED:
             b_h = tl.where(m_y, b_h - tl.load(mean + o_m, m_m, 0.0)[:, None], 0.0)
         b_h = b_h * b_deviation
@@ -140,31 +141,34 @@ class Rows(Epilogued):
         return 0
 
     def launch(
-        self, x: Tensor, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float], rooms: Rooms | None = None
-    ) -> None:
+        self, x: Tensor, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float | None],
+        rooms: Rooms | None = None,
+    ) -> None:  # fmt: skip
         c = y.shape[-1]
         m, (bm, bc, warps) = y.numel() // c, rows_tile(c)
         sums = (y, y) if rooms is None else (rooms.channel_sums, rooms.row_sums)
         rows_kernel[(triton.cdiv(m, bm), triton.cdiv(c, bc))](
-            x, y, tuple(given), tuple(numbers), *sums, m, c, m // y.shape[0],
+            x, y, tuple(given), tuple(numbers), *sums, m, c, m // y.shape[0], row_stride(x),
             EPILOGUE=self.epilogue if rooms is None else self.epilogue_gradient, GRADIENT=rooms is not None,
             BM=bm, BC=bc, num_warps=warps,
         )  # fmt: skip
 
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
         results = self.results(tensors, numbers)
-        self.launch(self.rows(tensors[0]), results[0].movedim(self.channels, -1), self.given(tensors), numbers)
+        x, given = self.apart(tensors[0]), self.given(tensors)
+        self.launch(x, results[0].movedim(self.channels, -1), given, self.told(numbers, x, given))
         return results
 
     def backward(
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
-        x, dy, given = self.rows(tensors[0]), self.rows(grads[0]), self.given(tensors)
+        x, dy, given = self.apart(tensors[0]), self.rows(grads[0]), self.given(tensors)
         c = dy.shape[-1]
         bm, bc, _ = rows_tile(c)
-        dx, rooms = torch.empty_like(x), self.rooms(given, dy, (triton.cdiv(dy.numel() // c, bm), triton.cdiv(c, bc)))
-        self.launch(x, dx, [*given, dy, *rooms.maps], numbers, rooms)
+        dx = x.new_empty(x.shape)
+        rooms = self.rooms(given, dy, (triton.cdiv(dy.numel() // c, bm), triton.cdiv(c, bc)))
+        self.launch(x, dx, [*given, dy, *rooms.maps], self.told(numbers, x, given), rooms)
         found = [self.of_rows(dx), *rooms.gradients(tensors[1:], self.of_rows)]
         return [grad if want else grad.new_empty(0) for grad, want in zip(found, wanted, strict=True)]
 
@@ -194,13 +198,14 @@ class NormRows(Epilogued):
         return 0
 
     def forward(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
-        x, w, b = (t.contiguous() for t in (*tensors[:2], tensors[self.weights]))
+        x, given = self.apart(tensors[0]), self.given(tensors)
+        w, b = tensors[1].contiguous(), tensors[self.weights].contiguous()
         y, mean, deviation = self.results(tensors, numbers)
         c, m = x.shape[-1], mean.numel()
         bm, bc, warps = norm_tile(c)
         norm_kernel[(triton.cdiv(m, bm),)](
-            x, w, b, y, mean, deviation, tuple(self.given(tensors)), tuple(numbers), m, c, m // x.shape[0], self.eps,
-            EPILOGUE=self.epilogue, CENTRED=self.centred, BM=bm, BC=bc, num_warps=warps,
+            x, w, b, y, mean, deviation, tuple(given), tuple(self.told(numbers, x, given)), m, c, m // x.shape[0],
+            row_stride(x), self.eps, EPILOGUE=self.epilogue, CENTRED=self.centred, BM=bm, BC=bc, num_warps=warps,
         )  # fmt: skip
         return [y, mean if self.centred else mean.zero_(), deviation]
 
@@ -208,7 +213,7 @@ class NormRows(Epilogued):
         self, grads: Sequence[Tensor], kept: Sequence[Tensor], tensors: Sequence[Tensor], numbers: Sequence[float],
         wanted: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
-        x, w, b = (t.contiguous() for t in (*tensors[:2], tensors[self.weights]))
+        x, w, b = self.apart(tensors[0]), tensors[1].contiguous(), tensors[self.weights].contiguous()
         dy, given, (mean, deviation) = grads[0].contiguous(), self.given(tensors), kept
         c, m = x.shape[-1], mean.numel()
         bm, bc, warps = norm_tile(c)
@@ -216,10 +221,10 @@ class NormRows(Epilogued):
         each = triton.cdiv(tiles, 512)  # tiles of a program: few partial sums of the weights
         programs = triton.cdiv(tiles, each)
         sums = x.new_empty((programs, 2, c), dtype=torch.float32)
-        dx, rooms = torch.empty_like(x), self.rooms(given, dy, (tiles, 1))
+        dx, rooms = x.new_empty(x.shape), self.rooms(given, dy, (tiles, 1))
         norm_gradient_kernel[(programs,)](
-            x, w, b, dx, sums, mean, deviation, (*given, dy, *rooms.maps), tuple(numbers), rooms.channel_sums,
-            rooms.row_sums, m, c, m // x.shape[0], each,
+            x, w, b, dx, sums, mean, deviation, (*given, dy, *rooms.maps), tuple(self.told(numbers, x, given)),
+            rooms.channel_sums, rooms.row_sums, m, c, m // x.shape[0], row_stride(x), each,
             EPILOGUE=self.epilogue_gradient, CENTRED=self.centred, BM=bm, BC=bc, num_warps=warps,
         )  # fmt: skip
         total = sums.sum(0)

@@ -267,7 +267,8 @@ def spread(x: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
 
 
 def strip(
-    x: Tensor, weight: Tensor | None, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float], epilogue: Any,
+    x: Tensor, weight: Tensor | None, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float | None],
+    epilogue: Any,
     windows: Windows, tile: StripTile, mirrored: bool = False, mean: int = 0, rooms: Rooms | None = None,
     sums: bool = True,
 ) -> None:  # fmt: skip

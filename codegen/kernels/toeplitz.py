@@ -199,7 +199,8 @@ def toeplitz_tile(
 
 
 def toeplitz(
-    x: Tensor, weight: Tensor, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float], epilogue: Any,
+    x: Tensor, weight: Tensor, y: Tensor, given: Sequence[Tensor | None], numbers: Sequence[float | None],
+    epilogue: Any,
     windows: Windows, tile: ToeplitzTile, mirrored: bool = False, rooms: Rooms | None = None, sums: bool = True,
 ) -> None:  # fmt: skip
     """Makes the matrices, and launches `toeplitz_kernel` on maps [N, H, W, C]; `weight` is [C, 1, KH, KW]."""

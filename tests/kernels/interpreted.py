@@ -96,21 +96,26 @@ def results_and_gradients(
     wanted = [t.is_floating_point() and t.numel() > 0 for t in tensors]  # an empty one is not there
     if dtype == torch.float16 and sum(wanted) > 1:
         wanted[wanted.index(True)] = False
-    given = [reordered(t, dtype).requires_grad_(want) for t, want in zip(tensors, wanted, strict=True)]
+    channels = getattr(function, "channels", -1)
+    given = [reordered(t, dtype, channels).requires_grad_(want) for t, want in zip(tensors, wanted, strict=True)]
     made = function(*given, *numbers)
     made = list(made) if isinstance(made, (tuple, list)) else [made]
     drawn = torch.Generator().manual_seed(seed)
     grads = [torch.randn(y.shape, generator=drawn, dtype=torch.float64).to(dtype).to(y.dtype) for y in made]
-    grads = [reordered(g, dtype) for g in grads]
+    grads = [reordered(g, dtype, channels) for g in grads]
     found = iter(torch.autograd.grad(made, [g for g in given if g.requires_grad], grads, allow_unused=True))
     return made, [next(found) if g.requires_grad else None for g in given]
 
 
-def reordered(tensor: Any, dtype: torch.dtype) -> Any:
-    """A copy; in bfloat16 one whose first axis is the innermost in memory, as no kernel would lay it out."""
-    if dtype != torch.bfloat16 or tensor.ndim < 2:
-        return tensor.clone(memory_format=torch.contiguous_format)
-    return tensor.transpose(0, -1).contiguous().transpose(0, -1)
+def reordered(tensor: Any, dtype: torch.dtype, channels: int = -1) -> Any:
+    """A copy; in bfloat16 one whose first axis is the innermost in memory, as no kernel would lay it out; in float16 one whose
+    channels lie side by side and are a part of a longer axis, the rest of which is NaN."""
+    if dtype == torch.bfloat16 and tensor.ndim > 1:
+        return tensor.transpose(0, -1).contiguous().transpose(0, -1)
+    if dtype == torch.float16 and tensor.is_floating_point() and tensor.ndim >= max(2, -channels):
+        rows = tensor.movedim(channels, -1)
+        return torch.cat([rows, torch.full_like(rows, math.nan)], -1)[..., : rows.shape[-1]].movedim(-1, channels)
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def _judge(
     rounded = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
     if mixed:
         whole = [t.float() if t.is_floating_point() else t for t in tensors]
-        rounded = rounded[: operator.cast] + whole[operator.cast :]
+        rounded = operator.lowered(whole, dtype)
     exact = [t.double() if t.is_floating_point() else t for t in rounded]
     wanted, found = (results_and_gradients(f, ts, numbers, dtype, seed) for f, ts in ((path, exact), (operator, rounded)))
     limit = LIMITS[str(dtype).removeprefix("torch.")]

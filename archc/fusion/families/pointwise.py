@@ -90,7 +90,7 @@ class Pointwise(LinearFamily):
         assert isinstance(core, Matmul)
         source, names = region.inputs[0], read_first(first)[1]
         given = slice(len(region.tensors) - len(names), None)
-        return Prologue(region, first, given, source, core.axis, bias=False)
+        return Prologue(region, first, given, source, core.axis, bias=False, earlier=len(self.epilogue(region).stride_of))
 
     def _again(self, region: Fused, setting: Setting) -> int:
         """How often its kernel makes the prologue besides once."""
