@@ -100,7 +100,7 @@ class Depthwise(Epilogued):
 
     def sums(
         self, x: Tensor, weight: Tensor | None, y: Tensor, windows: Windows, given: Sequence[Tensor | None] = (),
-        numbers: Sequence[float] = (), epilogue: Any = nothing, mirrored: bool = False, mean: int = 0,
+        numbers: Sequence[float | None] = (), epilogue: Any = nothing, mirrored: bool = False, mean: int = 0,
         rooms: Rooms | None = None, needed: bool = True,
     ) -> None:  # fmt: skip
         """The sums, where they are `needed`, and of them the epilogue."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from planned import small, with_kernels
 from test_rows import regions, words
 
 from archc.fusion.families import family
+from archc.trials import loaded
 
 MAP = "h = x |> a: conv(12, 1)"
 
@@ -116,3 +118,22 @@ def test_no_prologue(body: str) -> None:
 def test_left_to_the_library(body: str, why: str) -> None:
     """A second reader, an operand with some of the positions, no gradient."""
     assert ("conv", why) in words(regions(body))
+
+
+def test_parts_of_maps_are_read_where_they_lie() -> None:
+    """The halves of a split are told by the distance of their rows, and copied only where that varies."""
+    torch = pytest.importorskip("torch")
+    with loaded(with_kernels(*small("one_prologue"))) as module:
+        (operator,) = [v for v in vars(module).values() if isinstance(v, module.ProloguePointwise)]
+        whole = torch.randn(2, 3, 5, 136)
+        for half in whole.split(68, -1):
+            assert module.row_stride(half) == 136
+            assert operator.apart(half).data_ptr() == half.data_ptr()
+        assert module.row_stride(whole) is None
+        assert module.row_stride(whole[:1, :1, :1, :68]) is None  # one row
+        for uneven in (whole[:, :2], whole[:, :, :4], whole.transpose(1, 2), whole[:, :, :1].expand(2, 3, 5, 136)):
+            rows = uneven[..., :68]
+            assert module.row_stride(rows) == 0
+            assert torch.equal(operator.apart(rows), rows)
+            assert operator.apart(rows).is_contiguous()
+        assert module.row_stride(whole[..., ::2]) == 0
