@@ -93,7 +93,8 @@ class FusedOp:
         tensors = [item for item in given if isinstance(item, Tensor)]
         device = tensors[0].device.type
         numbers = [float(number) for number in given[len(tensors) :]]
-        if not uses_kernels(tensors[0]) or transformed() or not self.suits(tensors, numbers):
+        exact = any(tensor.dtype == torch.float64 for tensor in tensors)  # kernels make their sums in float32
+        if exact or not uses_kernels(tensors[0]) or transformed() or not self.suits(tensors, numbers):
             return self.torch_path(*given)
         if torch.is_autocast_enabled(device):
             low = torch.get_autocast_dtype(device)

@@ -125,6 +125,18 @@ def one_variable_switches_kernels_off(given: Given) -> None:
 
 
 @check
+def float64_is_left_to_pytorch(given: Given) -> None:
+    net, x = copy.deepcopy(given.net).double(), given.x.double()
+
+    def exact() -> None:
+        y = net(x)
+        with plain():
+            close([y], [net(x)], 1e-14)
+
+    assert not any(calls(given, exact).values())
+
+
+@check
 def opcheck(given: Given) -> None:
     seen: dict[str, Any] = {}
     for name, operator in given.operators.items():

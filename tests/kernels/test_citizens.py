@@ -39,7 +39,7 @@ def test_every_check_of_an_operator(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     done = run(str(HERE / "citizens.py"), str(tmp_path), folder=tmp_path)
     outcomes = json.loads(done.stdout.splitlines()[-1])
-    assert len(outcomes) == 19
+    assert len(outcomes) == 20
     # A process that aborts says why on its standard error only.
     assert not {name: error for name, error in outcomes.items() if error}, done.stderr[-4000:]
 
