@@ -14,6 +14,7 @@ from archc.cli.generate import prove
 from archc.diagnostics import ArchError
 from archc.elaborate.loader import load
 from archc.source import Source
+from archc.trials import loaded
 
 torch = pytest.importorskip("torch")
 
@@ -59,12 +60,11 @@ def net(name: str | None = None, place: str = "") -> object:
     spec = driver.Spec(load(Source("names.arch", SPEC.format(**names))), (names["variant"],), "names.arch")
     module = driver.compile_variant(spec, names["variant"])
     prove(module, module.text)
-    space: dict[str, object] = {"__name__": "written"}
-    exec(compile(module.text, "written.py", "exec"), space)
-    made = space["__all__"]
-    factories = [space[n] for n in made if not isinstance(space[n], type)]
-    assert len(factories) == 1, made
-    network = factories[0]()
+    with loaded(module.text) as written:
+        made = [getattr(written, name) for name in written.__all__]
+        factories = [one for one in made if not isinstance(one, type)]
+        assert len(factories) == 1, written.__all__
+        network = factories[0]()
     for parameter in network.parameters():  # by their shapes, for their order may differ
         dice = torch.Generator().manual_seed(parameter.numel())
         parameter.data = torch.randn(parameter.shape, generator=dice)

@@ -212,7 +212,10 @@ def executed(module: Any, run: Callable[[], object]) -> set[int]:
     return found
 
 
-WAYS = {"float32": ("float32", False), "bfloat16": ("bfloat16", False), "autocast": ("bfloat16", True)}
+WAYS = {
+    "float32": ("float32", False), "float16": ("float16", False), "bfloat16": ("bfloat16", False),
+    "autocast": ("bfloat16", True),
+}  # fmt: skip
 
 
 def _caught(broken: Any, names: list[str], tasks: list[Any]) -> str:
