@@ -197,8 +197,7 @@ class Counter:
 
     def _operation(self, apply: Apply, entry: Entry | None, sources: dict[int, str], shared: bool) -> Part:
         setting, op = self.setting, apply.op
-        xs = [setting.operand(x) for x in apply.inputs]
-        ys = [setting.type(y.type) for y in apply.outputs]
+        xs, ys = setting.sized(apply)
         weights = op.weights(*xs)
         macs, others = setting.number(op.macs(xs, ys)), setting.number(op.flops(xs, ys))
         read = tuple({value.uid: value for value in values(apply.inputs)}.values())

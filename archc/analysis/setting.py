@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from archc.ir.dataflow import parts
-from archc.ir.graph import Branch, Template, Value
+from archc.ir.graph import Apply, Branch, Template, Value
 from archc.ir.sym import evaluate, plain
 from archc.ir.types import Dim, TensorType
 from archc.ops.base import Weight
@@ -65,6 +65,10 @@ class Setting:
         if isinstance(operand, Value):
             return self.type(operand.type)
         return None if operand is None else tuple(self.type(v.type) for v in operand)
+
+    def sized(self, step: Apply) -> tuple[list[Any], list[TensorType]]:
+        """The types of an operation's operands and results."""
+        return [self.operand(x) for x in step.inputs], [self.type(y.type) for y in step.outputs]
 
     def element(self, dtype: str) -> int:
         """Bytes of one element."""

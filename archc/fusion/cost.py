@@ -74,14 +74,14 @@ def flops_of(steps: Iterable[Apply], setting: Setting) -> int:
     """The FLOPs of the operations, two for a multiply-add."""
     total = 0
     for step in steps:
-        xs, ys = [setting.operand(x) for x in step.inputs], [setting.type(y.type) for y in step.outputs]
+        xs, ys = setting.sized(step)
         total += 2 * setting.number(step.op.macs(xs, ys)) + setting.number(step.op.flops(xs, ys))
     return total
 
 
 def _of_step(step: Apply, setting: Setting, slots: float = LIBRARY_SLOTS) -> Work:
     op = step.op
-    xs, ys = [setting.operand(x) for x in step.inputs], [setting.type(y.type) for y in step.outputs]
+    xs, ys = setting.sized(step)
     if op.is_view(*xs):
         return Work(launches=0)
     maps = {v.uid: v for v in (*values(step.inputs), *step.outputs)}

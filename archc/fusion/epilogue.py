@@ -25,6 +25,11 @@ their rows `o_m` (samples and positions in one) and channels `o_c` with the mask
 positions; all broadcast to `acc`."""
 
 
+def defined(name: str, lines: Iterable[str]) -> list[str]:
+    """Such a function."""
+    return [f"def {name}{HEAD}", *(f"    {line}" for line in lines)]
+
+
 def axes_of(operand: TensorType, whole: TensorType, channels: str) -> str | None:
     """Which axes of a map `whole` an operand has: samples N, all positions P, channels C; S where it is a single number. None
     where it has only some of the positions, or other axes, or other sizes."""

@@ -15,7 +15,7 @@ from archc.analysis.setting import Setting
 from archc.fusion.cores import Core
 from archc.fusion.cost import of_library
 from archc.fusion.families import families, family
-from archc.fusion.view import Found, Refused, View, core_of, read_in, readers
+from archc.fusion.view import Found, Refused, View, core_of, fused_of, outputs_of, read_in, readers
 from archc.ir.dataflow import Turn, steps, values
 from archc.ir.graph import (
     Apply,
@@ -160,7 +160,7 @@ class _Plan:
                     case Found() as found if why := self.dear.get(_place(found.core, map(view.step, sorted(found.places)))):
                         refused[place] = Region(template, kind.name, core, tuple(map(view.step, found.places)), None, why)
                     case Found() as found:
-                        made = _fused(kind.name, view, found)
+                        made = fused_of(kind.name, view, found)
                         fused[max(found.places)] = made
                         instead |= dict(found.instead)
                         view.taken.update(found.places)
@@ -197,23 +197,8 @@ class _Plan:
 
 def _read_between(view: View, found: Found) -> bool:
     """Whether a statement between the operations, which stand where the last one stood, reads what they make."""
-    outputs = {v.uid for v in _outputs(view, found)} - {v.uid for v in view.step(max(found.places)).outputs}
+    outputs = {v.uid for v in outputs_of(view, found)} - {v.uid for v in view.step(max(found.places)).outputs}
     left = {*found.places, *(place for place, _ in found.instead)}
     between = [view.body[p] for p in range(min(found.places), max(found.places)) if p not in left]
     named = {v.uid for s in between if isinstance(s, Assign) for v in values((s.value,))}
     return any(read_in(tuple(between))[uid] or uid in named for uid in outputs)
-
-
-def _outputs(view: View, found: Found) -> tuple[Value, ...]:
-    """What the operations make for others than themselves."""
-    steps = [view.step(place) for place in sorted(found.places)]
-    read = Counter(v.uid for step in steps for v in values(step.inputs))
-    read.update(v.uid for place, _ in found.instead for v in values(view.step(place).inputs))
-    read.subtract(v.uid for _, step in found.instead for v in values(step.inputs))
-    return tuple(v for step in steps for v in step.outputs if view.readers[v.uid] > read[v.uid])
-
-
-def _fused(family: str, view: View, found: Found) -> Fused:
-    steps = tuple(view.step(place) for place in sorted(found.places))
-    outputs = _outputs(view, found)
-    return Fused(family, found.core, steps, found.tensors, found.arguments, found.numbers, outputs, steps[0].span)

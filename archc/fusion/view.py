@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import field
 
 from archc.fusion.cores import Core
@@ -14,6 +14,7 @@ from archc.ir.graph import (
     Branch,
     Call,
     Drawn,
+    Fused,
     OpEntry,
     Owned,
     Relabel,
@@ -29,6 +30,11 @@ from archc.records import dataclass
 def core_of(step: Apply) -> Core | None:
     """What a kernel could be built around, of an operation."""
     return step.op.core(*(v.type for v in step.inputs if isinstance(v, Value)))
+
+
+def busy(steps: Iterable[Apply]) -> int:
+    """How many of the operations compute anything: a view does not."""
+    return sum(not step.op.is_view(*(v.type for v in values(step.inputs))) for step in steps)
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,22 @@ class View:
                     if before != leaf:
                         read.update(v.uid for v in values(step.inputs))
         return sorted(inside)
+
+
+def outputs_of(view: View, found: Found) -> tuple[Value, ...]:
+    """What the operations make for others than themselves."""
+    steps = [view.step(place) for place in sorted(found.places)]
+    read = Counter(v.uid for step in steps for v in values(step.inputs))
+    read.update(v.uid for place, _ in found.instead for v in values(view.step(place).inputs))
+    read.subtract(v.uid for _, step in found.instead for v in values(step.inputs))
+    return tuple(v for step in steps for v in step.outputs if view.readers[v.uid] > read[v.uid])
+
+
+def fused_of(family: str, view: View, found: Found) -> Fused:
+    """The operations as one, by a family's name."""
+    steps = tuple(view.step(place) for place in sorted(found.places))
+    outputs = outputs_of(view, found)
+    return Fused(family, found.core, steps, found.tensors, found.arguments, found.numbers, outputs, steps[0].span)
 
 
 def read_in(body: tuple[Statement, ...]) -> Counter[int]:

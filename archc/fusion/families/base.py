@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.fusion.cores import Matmul, Stencil
 from archc.fusion.cost import Work, of_region
-from archc.fusion.epilogue import HEAD, Epilogue, axes_of
-from archc.fusion.view import Found, Refused, View
+from archc.fusion.epilogue import Epilogue, axes_of, defined
+from archc.fusion.view import Found, Refused, View, busy
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Drawn, Fused, Value
 from archc.ir.sym import Const, Scalar
@@ -102,7 +102,7 @@ class LinearFamily(Family):
         if isinstance(found, Refused):
             return found
         steps = [view.step(p) for p in found.places]
-        why = self.refuses(core, sum(not s.op.is_view(*(v.type for v in values(s.inputs))) for s in steps) - 1)
+        why = self.refuses(core, busy(steps) - 1)
         return Refused(found.places, why) if why else found
 
     def around(self, view: View, place: int, core: Any) -> Found | Refused:
@@ -147,8 +147,8 @@ class LinearFamily(Family):
     def functions(self, name: str, region: Fused) -> dict[str, list[str]]:
         epilogue = self.epilogue(region)
         return {
-            f"{name}_epilogue": [f"def {name}_epilogue{HEAD}", *(f"    {line}" for line in epilogue.forward())],
-            f"{name}_gradient": [f"def {name}_gradient{HEAD}", *(f"    {line}" for line in epilogue.backward())],
+            f"{name}_epilogue": defined(f"{name}_epilogue", epilogue.forward()),
+            f"{name}_gradient": defined(f"{name}_gradient", epilogue.backward()),
         }
 
     def settings(self, region: Fused) -> list[str]:

@@ -105,7 +105,7 @@ class Dynamic(Family):
 
     def work(self, region: Fused, setting: Setting) -> Work:
         core_step = region.steps[-1]
-        xs, ys = [setting.operand(x) for x in core_step.inputs], [setting.type(y.type) for y in core_step.outputs]
+        xs, ys = setting.sized(core_step)
         macs, channels = setting.number(core_step.op.macs(xs, ys)), setting.number(xs[1]["C"].size)
         weights = macs // max(channels, 1)
         slots = min(int(FMA * macs), WEIGHT * weights * -(-channels // 64))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from archc.fusion.cores import Matmul, Norm
 from archc.fusion.cost import Work, flops_of, of_library
-from archc.fusion.epilogue import HEAD, Prologue
+from archc.fusion.epilogue import Prologue, defined
 from archc.fusion.families.base import LinearFamily, pointwise, read_first, varying
-from archc.fusion.view import Found, Refused, View, core_of
+from archc.fusion.view import Found, Refused, View, busy, core_of, fused_of
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
 from archc.ir.types import TensorType
@@ -59,20 +59,20 @@ class Pointwise(LinearFamily):
         if (view.step(place).outputs[0].type[core.axis].size.constant or 0) > WIDEST:
             return None
         before = view.cone(last, admits, leaf=-1)
-        first, steps = ([view.step(p) for p in places] for places in (before, found.places))
-        if all(s.op.is_view(*(v.type for v in values(s.inputs))) for s in first):
+        first = [view.step(p) for p in before]
+        if not busy(first):
             return None
-        (read, names), numbers = read_first(first), varying([*first, *steps])
+        read, names = read_first(first)
         makers = [view.makers[v.uid] for v in read if v.uid in view.makers]
         # A norm, whose rows a program holds, is the better place for what follows it.
         if not read or any(isinstance(core_of(view.step(p)), Norm) for p in makers):
             return None
         # In the backward pass the prologue is made once more, not twice: what is behind the product must not need it.
-        bare = Fused(self.name, core, tuple(steps), found.tensors, found.arguments, numbers, steps[-1].outputs, steps[0].span)
+        bare = fused_of(self.name, view, found)
         if not self.epilogue(bare).passes_on or {v.uid for v in read[1:]} & {v.uid for v in bare.inputs[1:]}:
             return None
         tensors, arguments = (read[0], *rest, *read[1:]), (*found.arguments, *names)
-        return Found(core, (*before, *found.places), tensors, arguments, numbers)
+        return Found(core, (*before, *found.places), tensors, arguments, varying([*first, *bare.steps]))
 
     def prologue(self, steps: Sequence[Apply]) -> tuple[Apply, ...]:
         at = next(at for at, step in enumerate(steps) if not step.op.follows)
@@ -112,9 +112,11 @@ class Pointwise(LinearFamily):
         found, prologue = super().functions(name, region), self._prologue(region)
         if prologue is None:
             return found
-        before = [f"def {name}_prologue{HEAD}", *(f"    {line}" for line in prologue.forward())]
-        gradient = [f"def {name}_gradient{HEAD}", *(f"    {line}" for line in prologue.backward())]
-        return {f"{name}_epilogue": found[f"{name}_epilogue"], f"{name}_prologue": before, f"{name}_gradient": gradient}
+        return {
+            f"{name}_epilogue": found[f"{name}_epilogue"],
+            f"{name}_prologue": defined(f"{name}_prologue", prologue.forward()),
+            f"{name}_gradient": defined(f"{name}_gradient", prologue.backward()),
+        }
 
     def settings(self, region: Fused) -> list[str]:
         core, prologue = region.core, self._prologue(region)

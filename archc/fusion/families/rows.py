@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from archc.fusion.cores import Elementwise, Norm
 from archc.fusion.epilogue import Epilogue
 from archc.fusion.families.base import LinearFamily, around, large, learns, operands, pointwise, varying
-from archc.fusion.view import Found, Refused, View
+from archc.fusion.view import Found, Refused, View, busy
 from archc.ir.dataflow import values
 from archc.ir.graph import Apply, Fused, Value
 from archc.ir.types import TensorType
@@ -49,8 +49,7 @@ class Rows(LinearFamily):
             return None  # a parameter: small
         places = around(view, place, start, self.channels(core, start.type))
         steps = [view.step(p) for p in places]
-        busy = sum(not s.op.is_view(*(v.type for v in values(s.inputs))) for s in steps)
-        if busy < 2:
+        if busy(steps) < 2:
             return Refused((place,), f"a {'norm' if isinstance(core, Norm) else 'pointwise operation'} alone is the library's")
         numbers = varying([s for s in steps if s.op.follows])
         if owned is not None and isinstance(core, Norm):
